@@ -11,7 +11,7 @@ from .measures import collinear_deviation, convexity_changes, curve_length
 from .models import MLP, Product, TwoLayerReLU
 from .noise import LabelNoise, sgd_draws
 from .regularizer import implicit_regularizer, per_example_sq_norms
-from .sweep import train_many
+from .sweep import train_many, train_stages
 from .training import DivergenceError, Run, train
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "sgd_draws",
     "train",
     "train_many",
+    "train_stages",
     "twelve_points",
 ]

@@ -16,7 +16,7 @@ def check(
 ) -> None:
     """Print a measured quantity beside its prediction or bound, and fail if they disagree.
 
-    Either ``predicted`` is given, and |measured - predicted| <= atol + rtol |predicted| must hold (equality if both
+    Either ``predicted`` is given, and ``|measured - predicted| <= atol + rtol |predicted|`` must hold (equality if both
     tolerances are None); or a bound is, or two. Arrays must meet it in every entry. NaN never does.
 
     Args:

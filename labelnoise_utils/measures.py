@@ -12,7 +12,7 @@ GRID = 20_001
 
 
 def curve_length(f: Function, lo: float, hi: float) -> float:
-    """Length of the graph of f over [lo, hi], the integral of sqrt(1 + f'(x)^2).
+    """Length of the graph of f over [lo, hi], the integral of ``sqrt(1 + f'(x)^2)``.
 
     Args:
         f: from a float64 tensor (n,) to a tensor (n,); a model of a scalar x is one.
@@ -79,7 +79,7 @@ def convexity_changes(f: Function, lo: float, hi: float, *, tol: float) -> int:
 
 
 def collinear_deviation(f: Function, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Largest distance |f - line| over the gaps between collinear neighbouring points.
+    """Largest distance ``|f - line|`` over the gaps between collinear neighbouring points.
 
     Args:
         f: from a tensor (n,) to a tensor (n,).
@@ -109,8 +109,8 @@ def collinear_deviation(f: Function, x: torch.Tensor, y: torch.Tensor) -> float:
         t = torch.linspace(x[i].item(), x[i + 2].item(), 401, dtype=x.dtype)
         line = y[i] + (y[i + 2] - y[i]) / (x[i + 2] - x[i]) * (t - x[i])
         with torch.no_grad():
-            deviations.append((f(t) - line).abs().max().item())
-    return max(deviations)
+            deviations.append((f(t) - line).abs().max())
+    return torch.stack(deviations).max().item()
 
 
 def _sample(f: Function, lo: float, hi: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -69,7 +69,7 @@ class LabelNoise:
             return rng.uniform(-half_width, half_width, size)
         count = math.prod(size)
         bits = np.unpackbits(np.frombuffer(rng.bytes(-(-count // 8)), np.uint8), count=count)
-        return (bits * (2 * self.std) - self.std).reshape(size)
+        return np.where(bits, float(self.std), -float(self.std)).reshape(size)
 
 
 def sgd_draws(
@@ -83,7 +83,7 @@ def sgd_draws(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All the randomness of a run, in chunks: which examples each step reads, and the noise on their labels.
 
-    Indices are uniform on {0, ..., n - 1} with replacement. They and the noise come from two separate streams, so runs
+    Indices are uniform on ``{0, ..., n - 1}`` with replacement. They and the noise come from two separate streams, so runs
     with the same seed read the same examples whatever the noise; and a run of 1000 steps is the beginning of one of 2000.
 
     Args:
@@ -95,7 +95,7 @@ def sgd_draws(
         outputs: shape of one label, () for a scalar.
 
     Yields:
-        ``indices`` (S, B) int32 and ``noise`` (S, B, *outputs) float64 for S consecutive steps.
+        ``indices`` (S, B) int32 and ``noise`` ``(S, B, *outputs)`` float64 for S consecutive steps.
 
     Source: section 3.1, equation (5): a randomly chosen example i at each step.
     """

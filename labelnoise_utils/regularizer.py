@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
-from torch.func import functional_call, vjp, vmap
+from torch.func import functional_call, vmap
 
 from .arguments import as_integer
 
 Method = Literal["auto", "vmap", "loop"]
 
-NUMBERS_PER_CHUNK = 2**24
+NUMBERS_PER_CHUNK = 2**21
 
 
 def implicit_regularizer(
     model: torch.nn.Module, x: torch.Tensor, *, method: Method = "auto", chunk_size: int | None = None
 ) -> torch.Tensor:
-    r"""The implicit regularizer, reg(theta) = (1/n) sum_i ||grad_theta h(x_i, theta)||^2.
+    r"""The implicit regularizer, ``reg(theta) = (1/n) sum_i ||grad_theta h(x_i, theta)||^2``.
 
     For several outputs the squared norms are summed over them. Only parameters with ``requires_grad`` count. The result is
     differentiable: ``implicit_regularizer(model, x).backward()`` gives grad reg.
@@ -25,9 +25,9 @@ def implicit_regularizer(
     Args:
         model: the hypothesis h. It takes x with the examples along dimension 0, and treats them one by one.
         x: (n, ...), the inputs.
-        method: ``"vmap"`` computes per-example gradients with ``torch.func``, chunk by chunk; ``"loop"`` with one backward
-            pass per example and output; ``"auto"`` is vmap, or the loop where torch.func has no rule for an operation.
-        chunk_size: examples per chunk, by default so many that the per-example gradients of a chunk hold 2^24 numbers.
+        method: ``"vmap"`` computes per-example gradients with ``torch.vmap``, chunk by chunk; ``"loop"`` with one backward
+            pass per example and output; ``"auto"`` is vmap, or the loop where it has no rule for an operation.
+        chunk_size: examples per chunk, by default so many that the per-example gradients of a chunk hold ``2^21`` numbers.
 
     Returns:
         Scalar tensor, in squared units of h over squared units of theta.
@@ -49,7 +49,7 @@ def implicit_regularizer(
 def per_example_sq_norms(
     model: torch.nn.Module, x: torch.Tensor, *, method: Method = "auto", chunk_size: int | None = None
 ) -> torch.Tensor:
-    """The terms of reg: ||grad_theta h(x_i, theta)||^2 for each example.
+    """The terms of reg: ``||grad_theta h(x_i, theta)||^2`` for each example.
 
     Args:
         model: as in :func:`implicit_regularizer`.
@@ -84,38 +84,77 @@ def per_example_sq_norms(
         return _loop(model, parameters, x)
 
 
-def _vmap(model: torch.nn.Module, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    return vmap(lambda x_i: sq_norm(model, parameters, x_i), randomness="error")(x)
+def _vmap(
+    model: torch.nn.Module, parameters: dict[str, torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
+    with torch.enable_grad():
+        copies = {name: p.expand(len(x), *p.shape) for name, p in parameters.items()}
+    return h_and_sq_norms(model, copies, x)[1]
 
 
-def sq_norm(model: torch.nn.Module, parameters: dict[str, torch.Tensor], x_i: torch.Tensor) -> torch.Tensor:
-    """||grad_theta h(x_i, theta)||^2 of one example, as a function that ``torch.func`` can transform."""
+def h_and_sq_norms(
+    model: torch.nn.Module, copies: dict[str, torch.Tensor], x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """H and ||grad_theta h||^2 for every row of x, each row with a copy of the parameters of its own.
 
-    def h(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-        return functional_call(model, parameters, (x_i[None],))[0].reshape(-1)
+    Row j of h reads copy j alone, so one backward pass from the sum over the rows gives all their
+    gradients. (The obvious ``vmap`` of ``vjp`` gives the same norms. But its rule for LayerNorm takes
+    the mean and the variance of x for constants, so their gradient would be wrong without a word.)
 
-    value, pull_back = vjp(h, parameters)
-    if value.numel() == 1:
-        (gradient,) = pull_back(torch.ones_like(value))
-    else:
-        (gradient,) = vmap(pull_back)(torch.eye(value.numel(), dtype=value.dtype, device=value.device))
-    return sum(g.square().sum() for g in gradient.values())
+    Args:
+        model: as in :func:`implicit_regularizer`.
+        copies: for each parameter a tensor (m, ...) that requires a gradient.
+        x: (m, ...).
+
+    Returns:
+        h (m, outputs), and the squared norms (m,), differentiable where gradients are enabled.
+    """
+
+    def h_of_one(parameters: dict[str, torch.Tensor], x_i: torch.Tensor) -> torch.Tensor:
+        # Ties are in _places: functional_call's own would leave a model that holds a module twice
+        # with the copies for its parameters (pytorch issue 164759).
+        return functional_call(model, parameters, (x_i[None],), tie_weights=False)[0].reshape(-1)
+
+    with torch.enable_grad():
+        h = vmap(h_of_one)({place: copies[name] for place, name in _places(model).items()}, x)
+        sums = h.sum(dim=0)
+    gradients = _gradients(sums, list(copies.values()))
+    norms = sum((g.reshape(len(x), -1).square().sum(dim=1) for g in gradients), h.new_zeros(len(x)))
+    return h, norms
 
 
-def _loop(model: torch.nn.Module, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    differentiable = torch.is_grad_enabled()
-    terms = []
+def _places(model: torch.nn.Module) -> dict[str, str]:
+    """Every place in the model that holds a trainable parameter, and the parameter's name: one name if tied."""
+    names = {p: name for name, p in trainable(model).items()}
+    return {
+        f"{path}.{attribute}".lstrip("."): names[p]
+        for path, module in model.named_modules()
+        for attribute, p in module.named_parameters(recurse=False, remove_duplicate=False)
+        if p in names
+    }
+
+
+def _loop(
+    model: torch.nn.Module, parameters: dict[str, torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
+    norms = []
     for x_i in x:
         with torch.enable_grad():
-            value = model(x_i[None])[0].reshape(-1)
-            gradients = [
-                torch.autograd.grad(
-                    output, list(parameters.values()), create_graph=differentiable, retain_graph=True, materialize_grads=True
-                )
-                for output in value
-            ]
-        terms.append(sum(g.square().sum() for gradient in gradients for g in gradient))
-    return torch.stack(terms)
+            h = model(x_i[None])[0].reshape(-1)
+        gradients = _gradients(h, list(parameters.values()))
+        norms.append(sum((g.square().sum() for g in gradients), h.new_zeros(())))
+    return torch.stack(norms)
+
+
+def _gradients(h: torch.Tensor, inputs: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Of each entry of h by each input; none where h depends on no input."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        outputs = h.unbind() if h.requires_grad else ()
+    for output in outputs:
+        yield from torch.autograd.grad(
+            output, inputs, create_graph=differentiable, retain_graph=True, materialize_grads=True
+        )
 
 
 def trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -161,7 +200,7 @@ def check_per_example(model: torch.nn.Module, x: torch.Tensor) -> None:
         before = state()
         try:
             h = model(x[:1])
-        except RuntimeError as error:
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"x of shape {tuple(x.shape)} and {x.dtype} is not what model takes: {error}") from error
         if not torch.equal(state(), before):
             raise ValueError(f"model draws random numbers, {undefined}: call model.eval() first")
@@ -185,27 +224,26 @@ def loss_and_reg(
 
     Source: equation (4), divided by n, and equation (3).
     """
-    names, shapes = zip(*[(name, p.shape) for name, p in trainable(model).items()], strict=True)
-    sizes = [shape.numel() for shape in shapes]
-
-    def at_one(theta_k: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        parts = theta_k.split(sizes)
-        parameters = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
-        errors = functional_call(model, parameters, (x,)) - y
-        norms = vmap(lambda x_i: sq_norm(model, parameters, x_i))(x)
-        return errors.square().sum(), norms.sum()
-
-    per_theta = max(1, NUMBERS_PER_CHUNK // theta.shape[1])
-    examples = min(len(x), per_theta)
+    parameters = trainable(model)
+    sizes = [p.numel() for p in parameters.values()]
+    pairs = max(1, NUMBERS_PER_CHUNK // theta.shape[1])
+    examples = min(len(x), pairs)
     loss, reg = theta.new_zeros(2, len(theta))
     try:
-        with torch.no_grad():
-            for start in range(0, len(x), examples):
-                part = slice(start, start + examples)
-                for rows in torch.arange(len(theta)).split(max(1, per_theta // examples)):
-                    losses, norms = vmap(at_one, in_dims=(0, None, None))(theta[rows], x[part], y[part])
-                    loss[rows] += losses
-                    reg[rows] += norms
+        for rows in torch.arange(len(theta)).split(max(1, pairs // examples)):
+            parts = theta[rows].split(sizes, dim=1)
+            for x_part, y_part in zip(x.split(examples), y.split(examples), strict=True):
+                # Every theta of these rows with every example of this part.
+                n = len(x_part)
+                copies = {
+                    name: part.view(-1, *p.shape).repeat_interleave(n, dim=0).requires_grad_()
+                    for part, (name, p) in zip(parts, parameters.items(), strict=True)
+                }
+                with torch.no_grad():
+                    h, norms = h_and_sq_norms(model, copies, torch.cat([x_part] * len(rows)))
+                    errors = h.view(len(rows), -1) - y_part.reshape(-1)
+                    loss[rows] += errors.square().sum(dim=1)
+                    reg[rows] += norms.view(len(rows), -1).sum(dim=1)
         return loss / len(x), reg / len(x)
     except RuntimeError:
         with parameters_kept(model):

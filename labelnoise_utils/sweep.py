@@ -1,13 +1,19 @@
 """Many independent runs at once."""
 
+import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
+import torch
+
 from .arguments import as_integer
-from .training import Run, execute, interruptible, prepare, progress_bar
+from .noise import LabelNoise
+from .training import Job, Run, execute, interruptible, prepare, progress_bar
+
+Stage = tuple[float, int, LabelNoise | None]
 
 
 def train_many(jobs: Sequence[Mapping], *, n_jobs: int = -1, progress: bool = True) -> list[Run]:
@@ -40,15 +46,7 @@ def train_many(jobs: Sequence[Mapping], *, n_jobs: int = -1, progress: bool = Tr
     """
     if as_integer("n_jobs", n_jobs, -1) == 0:
         raise ValueError("n_jobs must be positive, or -1 for all cores, got 0")
-    prepared = []
-    for number, job in enumerate(jobs):
-        try:
-            prepared.append(prepare(**{key: value for key, value in job.items() if key != "progress"}))
-        except (TypeError, ValueError) as error:
-            error.add_note(f"in job {number}")
-            raise
-    if len({id(job.model) for job in prepared}) < len(prepared):
-        raise ValueError("two jobs share a model, and each changes it in place: give every job its own")
+    prepared = _prepare_all(jobs)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     lock = threading.Lock()
     with interruptible() as stop, progress_bar(sum(job.steps for job in prepared), progress) as bar:
@@ -61,12 +59,77 @@ def train_many(jobs: Sequence[Mapping], *, n_jobs: int = -1, progress: bool = Tr
             futures = [pool.submit(execute, job, stop, advance) for job in prepared]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for number, future in enumerate(futures):
-                if future in done and (error := future.exception()) is not None:
+                if future in done and future.exception() is not None:
                     stop.set()
-                    error.add_note(f"in job {number}")
-                    raise error
+                    with _noting(f"in job {number}"):
+                        future.result()
             runs = [future.result() for future in futures]
     early = sum(run.interrupted for run in runs)
     if early:
         warnings.warn(f"interrupted: {early} of {len(runs)} runs ended early; what they did so far is returned", stacklevel=2)
     return runs
+
+
+def train_stages(
+    models: Sequence[torch.nn.Module],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    stages: Sequence[Stage],
+    *,
+    seed: int = 0,
+    **options: object,
+) -> list[list[Run]]:
+    """Take several models through the same schedule of learning rates and noise, sharing the cores.
+
+    Args:
+        models: each is changed in place.
+        x: (n, ...), the inputs.
+        y: the labels, of the shape of ``model(x)``.
+        stages: ``(lr, steps, noise)`` of each stage, one after the other.
+        seed: model i draws with ``seed + k * len(models) + i`` in stage k.
+        **options: further arguments of :func:`labelnoise_utils.train`, the same in every stage, and ``n_jobs``, ``progress``
+            of :func:`train_many`.
+
+    Returns:
+        For each model its runs, one per stage; fewer if there was an interrupt.
+
+    Raises:
+        TypeError: as :func:`train_many` does, with the stage's number added, before the first stage begins.
+        ValueError: likewise.
+        DivergenceError: as :func:`train_many` does, with the stage's number added.
+    """
+    sweep = {key: options.pop(key) for key in ("n_jobs", "progress") if key in options}
+    schedule = []
+    for k, (lr, steps, noise) in enumerate(stages):
+        same = dict(x=x, y=y, lr=lr, steps=steps, noise=noise, **options)
+        first = seed + k * len(models)
+        schedule.append([dict(model=model, seed=first + i, **same) for i, model in enumerate(models)])
+        with _noting(f"in stage {k}"):
+            _prepare_all(schedule[k])
+    finished = []
+    for k, jobs in enumerate(schedule):
+        with _noting(f"in stage {k}"):
+            finished.append(train_many(jobs, **sweep))
+        if any(run.interrupted for run in finished[k]):
+            break
+    return [[runs[i] for runs in finished] for i in range(len(models))]
+
+
+def _prepare_all(jobs: Sequence[Mapping]) -> list[Job]:
+    prepared = []
+    for number, job in enumerate(jobs):
+        with _noting(f"in job {number}"):
+            prepared.append(prepare(**{key: value for key, value in job.items() if key != "progress"}))
+    if len({id(job.model) for job in prepared}) < len(prepared):
+        raise ValueError("two jobs share a model, and each changes it in place: give every job its own")
+    return prepared
+
+
+@contextlib.contextmanager
+def _noting(where: str) -> Iterator[None]:
+    """Say with an error where it comes from."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(where)
+        raise

@@ -52,7 +52,7 @@ class DivergenceError(ArithmeticError):
         step: the step whose residual was no longer finite.
         last_step: the snapshot that the model is back at.
         last_loss: mean squared error there.
-        lr_bound: 1 / max_i ||grad h(x_i)||^2 where training began; a single-example step is unstable above it.
+        lr_bound: ``1 / max_i ||grad h(x_i)||^2`` where training began; a single-example step is unstable above it.
     """
 
     def __init__(self, step: int, last_step: int, last_loss: float, lr: float, lr_bound: float) -> None:
@@ -205,7 +205,7 @@ def train(
 
     Each step draws B examples uniformly with replacement and a fresh Z for each of their labels:
 
-    theta <- theta - lr (1/B) sum_{i in batch} grad_theta (h(x_i, theta) - y_i - Z_i)^2.
+    ``theta <- theta - (lr / B) sum_{i in batch} grad_theta (h(x_i, theta) - y_i - Z_i)^2``.
 
     There is a factor 2 from the square, and none of 1/2 or 1/n. With several outputs the square is summed over them, each
     with its own noise.
@@ -214,7 +214,7 @@ def train(
         model: the hypothesis h; its trainable parameters are changed in place, frozen ones and buffers are not.
         x: (n, ...), the inputs; floating-point ones are cast to the model's dtype.
         y: the labels, of the shape of ``model(x)``.
-        lr: learning rate, > 0; a single-example step is stable below about 1 / max_i ||grad h(x_i)||^2.
+        lr: learning rate, > 0; a single-example step is stable below about ``1 / max_i ||grad h(x_i)||^2``.
         steps: number of steps, >= 1.
         noise: law of the label noise; None is plain SGD.
         batch_size: examples per step, B; None is the full batch, in order, each example with its own noise.
@@ -383,10 +383,23 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
 def train_compiled(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
     """The fast engine: the model's own compiled step, in a compiled loop.
 
-    The model offers ``compiled_sgd(theta, x, y, indices, noise, lr, frozen)``: it changes ``theta``, all the parameters in
-    one vector, in place by one step per row of ``indices`` and ``noise``, leaves the entries at the positions ``frozen`` as
-    they are, and returns the number of steps before the first residual that is not finite. Its ``config`` holds the
-    arguments that build it.
+    The model offers a method ``compiled_sgd(theta, x, y, indices, noise, lr, frozen)``, which makes S steps:
+
+    ===========  =================  ==============================================================
+    argument     shape              what it is
+    ===========  =================  ==============================================================
+    ``theta``    (p,) float64       all parameters in one vector, changed in place
+    ``x``        (n, ...)           the inputs
+    ``y``        (n, ...) float64   the labels
+    ``indices``  (S, B) int32       the examples that each step reads
+    ``noise``    (S, B, ...)        what is added to their labels
+    ``lr``       a number           the learning rate
+    ``frozen``   (q,)               positions in ``theta`` that keep their values
+    ===========  =================  ==============================================================
+
+    It returns how many steps it made before the first residual that is not finite, so S if all is well; S may be 0. The
+    class defines the method itself, and ``type(model)(**model.config, dtype=dtype)`` builds a model with the same
+    parameters; one whose parameters were tied, added or replaced since is left to the torch engine.
 
     Args:
         job: what to run.
@@ -477,9 +490,9 @@ def progress_bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
     Yields:
         The function to call with each number of steps made.
     """
-    # Only an argument that hides the bar is passed on, so that TQDM_DISABLE=1 in the environment still counts.
-    hide = {} if show else {"disable": True}
-    with tqdm(total=total, unit="step", unit_scale=True, delay=2, mininterval=0.5, **hide) as bar:
+    # tqdm's notebook bar overlooks the variable that its text bar honours.
+    hidden = not show or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    with tqdm(total=total, unit="step", unit_scale=True, delay=2, mininterval=0.5, disable=hidden) as bar:
         yield bar.update
 
 
@@ -504,7 +517,8 @@ def _divergence(job: Job, step: int, snapshots: dict[int, np.ndarray]) -> Diverg
 
 def _as_tensor(name: str, value: object, dtype: torch.dtype) -> torch.Tensor:
     try:
-        tensor = torch.as_tensor(value)
+        # By way of NumPy, since torch would round a list of floats to single precision.
+        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be a tensor or an array of numbers, got {type(value).__name__}: {error}") from error
     if tensor.dim() == 0 or tensor.shape[0] == 0:

@@ -7,9 +7,9 @@ from .compiled import jit
 
 
 class Product(torch.nn.Module):
-    """The hypothesis h(x, theta) = u v, the same for every example.
+    """The hypothesis ``h(x, theta) = u v``, the same for every example.
 
-    Zero error on a label y is the hyperbola u v = y, and reg = u^2 + v^2 is least on it where |u| = |v|.
+    Zero error on a label y is the hyperbola ``u v = y``, and ``reg = u^2 + v^2`` is least on it where ``|u| = |v|``.
 
     Args:
         u: first parameter at the start.

@@ -7,10 +7,10 @@ from .compiled import jit
 
 
 class TwoLayerReLU(torch.nn.Module):
-    r"""The hypothesis h(x, theta) = sum_i c_i relu(a_i x + b_i) + a0 x + b0.
+    r"""The hypothesis ``h(x, theta) = sum_i c_i relu(a_i x + b_i) + a0 x + b0``.
 
-    At the start a_i, b_i ~ N(0, input_std^2), c_i ~ N(0, output_std^2), a0 = b0 = 0. The derivative of relu at 0 is 0,
-    which is Theorem 2's convention and that of ``torch.relu``.
+    At the start ``a_i, b_i ~ N(0, input_std^2)``, ``c_i ~ N(0, output_std^2)``, ``a0 = b0 = 0``. The derivative of relu at
+    0 is 0, which is Theorem 2's convention and that of ``torch.relu``.
 
     Args:
         width: number of hidden units m.
