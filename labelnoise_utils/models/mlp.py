@@ -16,9 +16,9 @@ FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "logistic": torch.sigmoid}
 
 
 class MLP(torch.nn.Module):
-    """The hypothesis h(x, theta) = W_L s(W_{L-1} ... s(W_1 x + b_1) ... + b_{L-1}) + b_L.
+    """The hypothesis ``h(x, theta) = W_L s(W_{L-1} ... s(W_1 x + b_1) ... + b_{L-1}) + b_L``.
 
-    At the start W_l ~ N(0, gain^2 / fan_in), b_l ~ N(0, bias_std^2).
+    At the start ``W_l ~ N(0, gain^2 / fan_in)`` and ``b_l ~ N(0, bias_std^2)``.
 
     Args:
         sizes: units per layer, input first, output last: ``[64, 64, 64, 1]`` has two hidden layers.
