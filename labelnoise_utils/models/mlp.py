@@ -135,18 +135,19 @@ def _times_derivative(delta, h, code):
 
 
 @jit
-def _step(theta, sizes, code, units, deltas, x, y, noise, lr):
+def _step(theta, sizes, code, scratch, x, y, noise, lr):
     """One step of equation (5) on one example, in place: forward, then backward with each layer's update.
 
-    ``units`` and ``deltas`` are scratch, one number per unit of the network. Returns the sum of the residuals.
+    ``scratch`` (layers + 1, 2, widest) holds for each layer its units, and lr times the gradient by what enters them. Returns
+    the sum of the residuals.
     """
     layers = sizes.size - 1
-    units[: sizes[0]] = x
-    at, unit = 0, 0
+    scratch[0, 0, : sizes[0]] = x
+    at = 0
     for layer in range(layers):
         m, k = sizes[layer + 1], sizes[layer]
         weight, bias = theta[at : at + m * k].reshape(m, k), theta[at + m * k : at + m * k + m]
-        before, z = units[unit : unit + k], units[unit + k : unit + k + m]
+        before, z = scratch[layer, 0, :k], scratch[layer + 1, 0, :m]
         for i in range(m):
             total = 0.0
             for j in range(k):
@@ -155,20 +156,18 @@ def _step(theta, sizes, code, units, deltas, x, y, noise, lr):
         if layer < layers - 1:
             _activate(z, code)
         at += m * k + m
-        unit += k
-    outputs = sizes[layers]
+    h, delta = scratch[layers, 0], scratch[layers, 1]
     residual = 0.0
-    for i in range(outputs):
-        e = units[unit + i] - y[i] - noise[i]
-        deltas[unit + i] = 2 * lr * e
+    for i in range(sizes[layers]):
+        e = h[i] - y[i] - noise[i]
+        delta[i] = 2 * lr * e
         residual += e
     for layer in range(layers - 1, -1, -1):
         m, k = sizes[layer + 1], sizes[layer]
         at -= m * k + m
-        unit -= k
         weight, bias = theta[at : at + m * k].reshape(m, k), theta[at + m * k : at + m * k + m]
-        before, delta_before = units[unit : unit + k], deltas[unit : unit + k]
-        delta = deltas[unit + k : unit + k + m]
+        before, delta_before = scratch[layer, 0, :k], scratch[layer, 1, :k]
+        delta = scratch[layer + 1, 1]
         delta_before[:] = 0
         for i in range(m):
             d = delta[i]
@@ -185,11 +184,13 @@ def _step(theta, sizes, code, units, deltas, x, y, noise, lr):
 def _sgd(theta, sizes, code, x, y, indices, noise, lr, frozen):
     steps, batch_size = indices.shape
     kept, start, total = theta[frozen], np.empty_like(theta), np.empty_like(theta)
-    units, deltas = np.empty(sizes.sum()), np.empty(sizes.sum())
+    # A layer's units and deltas side by side: in two arrays their page offsets can coincide, a processor then takes loads
+    # from one for loads of what it just stored to the other, and a step was seen to take up to four times as long.
+    scratch = np.empty((sizes.size, 2, sizes.max()))
     for t in range(steps):
         if batch_size == 1:
             i = indices[t, 0]
-            residual = _step(theta, sizes, code, units, deltas, x[i], y[i], noise[t, 0], lr)
+            residual = _step(theta, sizes, code, scratch, x[i], y[i], noise[t, 0], lr)
         else:
             # The step on a batch is the mean of the steps on its examples, all from the same point.
             residual = 0.0
@@ -198,7 +199,7 @@ def _sgd(theta, sizes, code, x, y, indices, noise, lr, frozen):
             for k in range(batch_size):
                 theta[:] = start
                 i = indices[t, k]
-                residual += _step(theta, sizes, code, units, deltas, x[i], y[i], noise[t, k], lr)
+                residual += _step(theta, sizes, code, scratch, x[i], y[i], noise[t, k], lr)
                 total += theta
             theta[:] = total / batch_size
         for j in range(frozen.size):

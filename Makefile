@@ -1,0 +1,77 @@
+# make book | test | serve | lint | format | bench | url | clean
+# Needs Python >= 3.11 with pip, and make. Another Python: make book PYTHON=python3.13
+# The newest release of every dependency instead of the tested ones: make test CONSTRAINTS=
+PYTHON ?= python3
+export CONSTRAINTS ?= constraints.txt
+BIN := .venv/bin
+HTML := _build/html
+
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+PACKAGE := $(shell find labelnoise_utils -type f -not -path '*/__pycache__/*')
+TEXT_NOTEBOOKS := $(shell grep -l '^file_format: mystnb' book/*.md)
+PAGES := _config.yml _toc.yml $(shell find book -type f)
+
+INSTALLED := .venv/.installed
+EXECUTED := _build/.executed
+BUILT := _build/.built
+
+# Two notebooks run side by side, each on one thread; a progress bar has no place on a page.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export NUMBA_NUM_THREADS := 1
+export TQDM_DISABLE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: book test serve lint format bench url clean
+.DELETE_ON_ERROR:
+
+book: $(BUILT)
+	@echo "The book is in $(HTML)/index.html"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "== Installing into .venv"
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[book,test]'
+	@touch $@
+
+$(EXECUTED): $(INSTALLED) $(NOTEBOOKS) $(TEXT_NOTEBOOKS) $(PACKAGE) tools/execute_notebooks.py
+	@echo "== Running the notebooks"
+	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS) $(TEXT_NOTEBOOKS)
+	@touch $@
+
+# All pages every time: a warning on a page that a second run does not read again would go unseen.
+$(BUILT): $(EXECUTED) $(PAGES)
+	@echo "== Building the book"
+	rm -rf $(HTML)
+	$(BIN)/jupyter-book build . --all --quiet -W -n --keep-going
+	@touch $@
+
+# The notebooks come first since they take longest; a file's tests stay together.
+test: lint book
+	@echo "== Testing the package, the notebooks and the built book"
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
+		-n 2 --dist loadfile --no-loadscope-reorder notebooks tests labelnoise_utils
+
+lint: $(INSTALLED)
+	@echo "== Linting"
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/nbstripout --keep-id --verify $(NOTEBOOKS)
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/nbstripout --keep-id $(NOTEBOOKS)
+
+serve: book
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(HTML) 8000
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py
+
+url: $(INSTALLED)
+	$(BIN)/python tools/set_repository_url.py
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache

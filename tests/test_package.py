@@ -1,0 +1,137 @@
+"""What the package does not do: change the state of the program that uses it."""
+
+import inspect
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import labelnoise_utils as ln
+
+IMPORT = """
+import signal, sys, warnings
+import matplotlib, numpy, torch
+
+def state():
+    return [
+        dict(matplotlib.rcParams),
+        repr(numpy.random.get_state()),
+        torch.get_rng_state().tolist(),
+        numpy.geterr(),
+        numpy.get_printoptions(),
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.is_grad_enabled(),
+        signal.getsignal(signal.SIGINT),
+        "matplotlib.pyplot" in sys.modules,
+    ]
+
+before = state()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    import labelnoise_utils
+for one, other in zip(before, state(), strict=True):
+    assert one == other, (one, other)
+print([str(w.message) for w in caught if "labelnoise_utils" in w.filename])
+"""
+
+
+def test_import_changes_nothing():
+    result = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "[]\n"
+
+
+def public_calls():
+    """Every function of the package's face, once and briefly."""
+    x, y = ln.twelve_points()
+    noise = ln.LabelNoise(0.5, "gaussian")
+    yield "twelve_points", lambda: ln.twelve_points("on", scale=2.0)
+    yield "Product", ln.Product
+    yield "TwoLayerReLU", lambda: ln.TwoLayerReLU(4, seed=1)
+    yield "MLP", lambda: ln.MLP([2, 3, 1], "tanh", seed=1, bias_std=1.0)
+    yield "LabelNoise", lambda: noise.draw(np.random.default_rng(0), (10,))
+    yield "sgd_draws", lambda: list(ln.sgd_draws(5, 100, noise=noise, batch_size=2))
+    for engine in ("compiled", "torch"):
+        arguments = dict(lr=0.001, steps=20, noise=noise, engine=engine, progress=False)
+        yield "train", lambda a=arguments: ln.train(ln.TwoLayerReLU(4), x, y, **a)
+        job = dict(x=x, y=y, **{k: v for k, v in arguments.items() if k != "progress"})
+        yield (
+            "train_many",
+            lambda j=job: ln.train_many(
+                [dict(model=ln.TwoLayerReLU(4), **j) for _ in range(2)], progress=False
+            ),
+        )
+        yield (
+            "train_stages",
+            lambda e=engine: ln.train_stages(
+                [ln.TwoLayerReLU(4)], x, y, [(0.001, 10, noise)], engine=e, progress=False
+            ),
+        )
+        yield "DivergenceError", lambda a=arguments: diverge(x, y, a)
+    yield "Run", lambda: ln.train(ln.Product(), x, y, lr=0.01, steps=9, progress=False).model_at(0)
+    for method in ("auto", "vmap", "loop"):
+        yield (
+            "implicit_regularizer",
+            lambda m=method: ln.implicit_regularizer(ln.TwoLayerReLU(4), x, method=m),
+        )
+    yield "per_example_sq_norms", lambda: ln.per_example_sq_norms(ln.TwoLayerReLU(4), x)
+    yield "curve_length", lambda: ln.curve_length(torch.sin, 0, 1)
+    yield "convexity_changes", lambda: ln.convexity_changes(torch.sin, 0, 1, tol=0.1)
+    yield "collinear_deviation", lambda: ln.collinear_deviation(torch.sin, x, y)
+    yield "check", lambda: ln.check("one", 1, 1)
+    yield (
+        "plots",
+        lambda: ln.plots.functions(Figure().add_subplot(), [ln.TwoLayerReLU(4)], x, y, noise=True),
+    )
+
+
+def diverge(x, y, arguments):
+    try:
+        ln.train(ln.Product(9.0, 9.0), x, y, **arguments | dict(lr=10.0, steps=100))
+    except ln.DivergenceError:
+        return
+    raise AssertionError("should have diverged")
+
+
+def test_no_function_touches_global_random_state_or_settings():
+    called = set()
+    for name, call in public_calls():
+        np.random.seed(1)  # noqa: NPY002, this is the state to watch
+        torch.manual_seed(1)
+        numpy_state, torch_state = repr(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
+        settings = dict(mpl.rcParams), torch.get_num_threads(), torch.get_default_dtype()
+        call()
+        assert repr(np.random.get_state()) == numpy_state, name  # noqa: NPY002
+        assert torch.equal(torch.get_rng_state(), torch_state), name
+        assert (dict(mpl.rcParams), torch.get_num_threads(), torch.get_default_dtype()) == settings
+        assert torch.is_grad_enabled()
+        called.add(name)
+    assert called == set(ln.__all__), "every public name should be here"
+
+
+def test_results_do_not_depend_on_global_random_state():
+    x, y = ln.twelve_points()
+    thetas = []
+    for seed in (1, 2):
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        for engine in ("compiled", "torch"):
+            arguments = dict(lr=0.001, steps=50, noise=ln.LabelNoise(0.5), engine=engine)
+            thetas.append(ln.train(ln.TwoLayerReLU(4), x, y, progress=False, **arguments).theta)
+    np.testing.assert_array_equal(thetas[0], thetas[2])
+    np.testing.assert_array_equal(thetas[1], thetas[3])
+
+
+def test_every_public_name_says_what_it_is():
+    for name in ln.__all__:
+        public = getattr(ln, name)
+        assert inspect.getdoc(public), name
+        if inspect.isfunction(public):
+            doc = inspect.getdoc(public)
+            for argument in inspect.signature(public).parameters:
+                assert f"{argument}: " in doc, f"{name} does not say what {argument} is"
