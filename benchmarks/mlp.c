@@ -1,9 +1,9 @@
 /* Label-noise SGD on a fully connected tanh network with one output, one example per step.
  *
  * sizes[0], ..., sizes[layers]: units per layer, input first; widest: the largest of them.
+ * scratch (layers + 1, 2, widest): each layer's units and deltas.
  * theta = (W_1, b_1, W_2, b_2, ...), each W row by row, is changed in place by one step per entry
  * of indices and noise: theta <- theta - lr grad (h(x_i, theta) - y_i - z)^2.
- * scratch (layers + 1, 2, widest): each layer's units and deltas.
  *
  * Both passes over W take BLOCK rows at a time, so that u and back are read that much less often. */
 
@@ -43,9 +43,9 @@ static inline void backward(int rows, double *restrict w, double *restrict b,
         b[r] -= d[r];
 }
 
-void mlp_sgd(double *restrict theta, const int64_t *restrict sizes, long layers, long widest,
-             const double *restrict x, const double *restrict y, const int32_t *restrict indices,
-             const double *restrict noise, long steps, double lr, double *restrict scratch)
+void mlp_sgd(const int64_t *restrict sizes, long layers, long widest, double *restrict scratch,
+             double *restrict theta, const double *restrict x, const double *restrict y,
+             const int32_t *restrict indices, const double *restrict noise, long steps, double lr)
 {
     double *units = scratch, *deltas = scratch + widest;
     long next = 2 * widest;

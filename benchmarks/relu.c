@@ -1,11 +1,11 @@
-/* Label-noise SGD on h(x) = sum_i c_i relu(a_i x + b_i) + a0 x + b0, one example a step.
+/* Label-noise SGD on h(x, theta) = sum_i c_i relu(a_i x + b_i) + a0 x + b0, one example per step.
  *
- * theta = (a, b, c, a0, b0), changed in place by one step per entry of indices and noise:
- * theta <- theta - lr grad (h(x_i) - y_i - z)^2. */
+ * m: number of hidden units. theta = (a, b, c, a0, b0) is changed in place by one step per entry of
+ * indices and noise: theta <- theta - lr grad (h(x_i, theta) - y_i - z)^2. */
 
 #include <stdint.h>
 
-void relu_sgd(double *restrict theta, long m, const double *restrict x, const double *restrict y,
+void relu_sgd(long m, double *restrict theta, const double *restrict x, const double *restrict y,
               const int32_t *restrict indices, const double *restrict noise, long steps, double lr)
 {
     double *restrict a = theta, *restrict b = theta + m, *restrict c = theta + 2 * m;

@@ -78,5 +78,6 @@ def _show(value: object) -> str:
     values = _as_array(value)
     if values.ndim == 0:
         return f"{values:.4g}"
-    shown = ", ".join(f"{v:.3g}" for v in values.ravel()[:8])
-    return f"[{shown}{', ...' if values.size > 8 else ''}]"
+    if values.size > 5:
+        return f"{values.min():.3g} to {values.max():.3g} ({values.size} values)"
+    return f"[{', '.join(f'{v:.3g}' for v in values.ravel())}]"

@@ -7,9 +7,7 @@ import torch
 from .arguments import as_number
 
 
-def twelve_points(
-    knots: Literal["between", "on"] = "between", *, scale: float = 1.0
-) -> tuple[torch.Tensor, torch.Tensor]:
+def twelve_points(knots: Literal["between", "on"] = "between", *, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Twelve points on a zig-zag line: the data of Figures 2 and 3, in our version.
 
     The paper shows twelve points and gives no coordinates. These lie on a piecewise-linear function with slopes 1.5, -1.5,

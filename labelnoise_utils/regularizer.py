@@ -63,6 +63,7 @@ def per_example_sq_norms(
     Raises:
         TypeError: as there.
         ValueError: as there.
+        RuntimeError: from torch, if the method is "vmap" and torch.func has no rule for an operation.
 
     Source: equations (1) and (3).
     """
@@ -84,9 +85,7 @@ def per_example_sq_norms(
         return _loop(model, parameters, x)
 
 
-def _vmap(
-    model: torch.nn.Module, parameters: dict[str, torch.Tensor], x: torch.Tensor
-) -> torch.Tensor:
+def _vmap(model: torch.nn.Module, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     with torch.enable_grad():
         copies = {name: p.expand(len(x), *p.shape) for name, p in parameters.items()}
     return h_and_sq_norms(model, copies, x)[1]
@@ -134,9 +133,7 @@ def _places(model: torch.nn.Module) -> dict[str, str]:
     }
 
 
-def _loop(
-    model: torch.nn.Module, parameters: dict[str, torch.Tensor], x: torch.Tensor
-) -> torch.Tensor:
+def _loop(model: torch.nn.Module, parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     norms = []
     for x_i in x:
         with torch.enable_grad():
@@ -152,9 +149,7 @@ def _gradients(h: torch.Tensor, inputs: list[torch.Tensor]) -> Iterator[torch.Te
     with torch.enable_grad():
         outputs = h.unbind() if h.requires_grad else ()
     for output in outputs:
-        yield from torch.autograd.grad(
-            output, inputs, create_graph=differentiable, retain_graph=True, materialize_grads=True
-        )
+        yield from torch.autograd.grad(output, inputs, create_graph=differentiable, retain_graph=True, materialize_grads=True)
 
 
 def trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -188,10 +183,11 @@ def check_per_example(model: torch.nn.Module, x: torch.Tensor) -> None:
     if x.dim() == 0 or x.shape[0] == 0:
         raise ValueError(f"x must hold at least one example along dimension 0, got shape {tuple(x.shape)}")
     undefined = "where the gradient of one example is not defined"
-    batch_norm, dropout = torch.nn.modules.batchnorm._BatchNorm, torch.nn.modules.dropout._DropoutNd
+    batch_norm = torch.nn.modules.batchnorm._BatchNorm
+    chance = torch.nn.modules.dropout._DropoutNd | torch.nn.RReLU
     for name, module in model.named_modules():
         what = f"{type(module).__name__} {name or 'model'!r}"
-        if module.training and isinstance(module, batch_norm | dropout):
+        if module.training and isinstance(module, batch_norm | chance):
             raise ValueError(f"{what} is in training mode, {undefined}: call model.eval() first")
         if isinstance(module, batch_norm) and module.running_mean is None:
             raise ValueError(f"{what} keeps no running statistics and reads the batch, {undefined}")

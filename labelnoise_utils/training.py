@@ -22,7 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 import numpy as np
 import torch
@@ -157,6 +157,7 @@ class Run:
 
         Raises:
             FileNotFoundError: if there is no such file.
+            PermissionError: if it may not be read.
             ValueError: naming the file, if it is damaged or something else.
         """
         try:
@@ -167,7 +168,7 @@ class Run:
             if model is not None:
                 if model["name"] not in BOOK_MODELS:
                     raise ValueError(f"unknown model {model['name']!r}")
-                state = {key.removeprefix("state."): torch.from_numpy(v) for key, v in arrays.items() if key.startswith("state.")}
+                state = {k.removeprefix("state."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("state.")}
                 dtype = torch.from_numpy(arrays["theta"]).dtype
                 model = BOOK_MODELS[model["name"]](**model["config"], dtype=dtype)
                 model.load_state_dict(state)
@@ -238,9 +239,7 @@ def train(
 
     Source: equation (5), with the label noise of section 1; chapter 1.
     """
-    job = prepare(
-        model, x, y, lr=lr, steps=steps, noise=noise, batch_size=batch_size, seed=seed, record=record, engine=engine
-    )
+    job = prepare(model, x, y, lr=lr, steps=steps, noise=noise, batch_size=batch_size, seed=seed, record=record, engine=engine)
     with interruptible() as stop, progress_bar(job.steps, progress) as advance:
         run = execute(job, stop, advance)
     if run.interrupted:
@@ -362,7 +361,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
         if diverged or stop.is_set():
             break
     if diverged:
-        raise _divergence(job, done, {0: begin} | snapshots)
+        _raise_divergence(job, done, {0: begin} | snapshots)
     if done < job.steps:
         snapshots[done] = _flat(job.model)
     theta = np.stack(list(snapshots.values()))
@@ -500,7 +499,7 @@ def _flat(model: torch.nn.Module) -> np.ndarray:
     return parameters_to_vector(trainable(model).values()).detach().cpu().numpy().copy()
 
 
-def _divergence(job: Job, step: int, snapshots: dict[int, np.ndarray]) -> DivergenceError:
+def _raise_divergence(job: Job, step: int, snapshots: dict[int, np.ndarray]) -> NoReturn:
     """Put the model back at the last snapshot with a finite loss, and say so."""
     for last_step in reversed(snapshots):
         set_parameters(job.model, torch.from_numpy(snapshots[last_step]))
@@ -512,7 +511,7 @@ def _divergence(job: Job, step: int, snapshots: dict[int, np.ndarray]) -> Diverg
     set_parameters(begin, torch.from_numpy(snapshots[0]))
     with torch.no_grad():
         lr_bound = 1 / per_example_sq_norms(begin, job.x).max().item()
-    return DivergenceError(step, last_step, loss, job.lr, lr_bound)
+    raise DivergenceError(step, last_step, loss, job.lr, lr_bound)
 
 
 def _as_tensor(name: str, value: object, dtype: torch.dtype) -> torch.Tensor:

@@ -31,9 +31,7 @@ def repository(tmp_path):
 def environment(tmp_path):
     """What a process in the fresh environment sees: none of ours, but the same exact versions."""
     environment = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("PYTHON", "JUPYTER", "VIRTUAL_ENV", "GIT_"))
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "JUPYTER", "VIRTUAL_ENV", "GIT_"))
     }
     if CONSTRAINTS:
         environment["PIP_CONSTRAINT"] = str(ROOT / CONSTRAINTS)

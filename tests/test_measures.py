@@ -178,9 +178,7 @@ class TestConvexityChanges:
     @pytest.mark.parametrize("tol", [0.05, 0.5, 1.5])
     def test_against_all_subsequences(self, tol, seed):
         rng = np.random.default_rng(seed)
-        knots = np.concatenate(
-            [[-1.0], np.sort(rng.choice(np.arange(1, 199), 24, False)) / 100 - 1]
-        )
+        knots = np.concatenate([[-1.0], np.sort(rng.choice(np.arange(1, 199), 24, False)) / 100 - 1])
         knots = np.append(knots, 1.0)
         slopes = rng.normal(size=25)
         measured = ln.convexity_changes(polygon(knots, slopes), -1, 1, tol=tol)

@@ -58,9 +58,7 @@ def compiled_gradient(model, x, y):
     before = flat(model)
     # One example: the code for single examples. Several: the code for batches.
     batch_size = 1 if len(x) == 1 else None
-    run = ln.train(
-        model, x, y, lr=LR, steps=1, batch_size=batch_size, engine="compiled", progress=False
-    )
+    run = ln.train(model, x, y, lr=LR, steps=1, batch_size=batch_size, engine="compiled", progress=False)
     assert run.engine == "compiled"
     return (before - flat(model)) / LR
 
@@ -111,9 +109,7 @@ class TestKinks:
         """A derivative of 1 or 1/2 would move a and b."""
         model = ln.TwoLayerReLU(1)
         with torch.no_grad():
-            for parameter, value in zip(
-                model.parameters(), (2.0, -6.0, 5.0, 1.0, 0.0), strict=True
-            ):
+            for parameter, value in zip(model.parameters(), (2.0, -6.0, 5.0, 1.0, 0.0), strict=True):
                 parameter.copy_(torch.tensor(value).expand_as(parameter))
         x, y = torch.tensor([3.0], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
         gradient = compiled_gradient(model, x, y)
@@ -357,14 +353,10 @@ class TestMLP:
             "logistic": lambda z: 1 / (1 + np.exp(-z)),
         }[activation]
         z = x = np.random.default_rng(0).normal(size=(6, 3))
-        (w1, b1), (w2, b2), (w3, b3) = (
-            (layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in model.layers
-        )
+        (w1, b1), (w2, b2), (w3, b3) = ((layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in model.layers)
         z = s(x @ w1.T + b1)
         z = s(z @ w2.T + b2)
-        np.testing.assert_allclose(
-            model(torch.from_numpy(x)).detach(), z @ w3.T + b3, rtol=1e-12, atol=1e-12
-        )
+        np.testing.assert_allclose(model(torch.from_numpy(x)).detach(), z @ w3.T + b3, rtol=1e-12, atol=1e-12)
 
     def test_order_of_the_parameters(self):
         shapes = [tuple(p.shape) for p in ln.MLP([3, 5, 2]).parameters()]

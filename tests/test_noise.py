@@ -30,9 +30,7 @@ def test_moments(kind, std, seed):
     # Five standard errors of each mean; for Rademacher noise the last two have none.
     assert abs(z.mean()) < 5 / n**0.5
     assert abs((z**2).mean() - 1) <= 5 * ((FOURTH[kind] - 1) / n) ** 0.5 + 1e-12
-    assert abs((z**4).mean() - FOURTH[kind]) <= (
-        5 * ((EIGHTH[kind] - FOURTH[kind] ** 2) / n) ** 0.5 + 1e-12
-    )
+    assert abs((z**4).mean() - FOURTH[kind]) <= (5 * ((EIGHTH[kind] - FOURTH[kind] ** 2) / n) ** 0.5 + 1e-12)
 
 
 @pytest.mark.parametrize("std", [0.1, 1 / 3, 2.0])
@@ -120,9 +118,7 @@ def test_examples_do_not_depend_on_the_noise():
 
 def test_noise_scales_with_std_and_nothing_else():
     for kind in KINDS:
-        one, two = (
-            whole_run(3, 500, noise=ln.LabelNoise(std, kind), seed=2)[1] for std in (1.0, 2.0)
-        )
+        one, two = (whole_run(3, 500, noise=ln.LabelNoise(std, kind), seed=2)[1] for std in (1.0, 2.0))
         np.testing.assert_allclose(two, 2 * one, rtol=1e-15)
 
 

@@ -62,15 +62,11 @@ def public_calls():
         job = dict(x=x, y=y, **{k: v for k, v in arguments.items() if k != "progress"})
         yield (
             "train_many",
-            lambda j=job: ln.train_many(
-                [dict(model=ln.TwoLayerReLU(4), **j) for _ in range(2)], progress=False
-            ),
+            lambda j=job: ln.train_many([dict(model=ln.TwoLayerReLU(4), **j) for _ in range(2)], progress=False),
         )
         yield (
             "train_stages",
-            lambda e=engine: ln.train_stages(
-                [ln.TwoLayerReLU(4)], x, y, [(0.001, 10, noise)], engine=e, progress=False
-            ),
+            lambda e=engine: ln.train_stages([ln.TwoLayerReLU(4)], x, y, [(0.001, 10, noise)], engine=e, progress=False),
         )
         yield "DivergenceError", lambda a=arguments: diverge(x, y, a)
     yield "Run", lambda: ln.train(ln.Product(), x, y, lr=0.01, steps=9, progress=False).model_at(0)

@@ -68,9 +68,7 @@ def test_colours_can_be_told_apart_without_their_hue():
     """By lightness (CIE L*), which also colour-blind readers and grey printers have."""
 
     def lightness(colour):
-        linear = [
-            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)
-        ]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
         y = np.dot([0.2126, 0.7152, 0.0722], linear)
         return 116 * y ** (1 / 3) - 16
 

@@ -71,9 +71,7 @@ def test_setting_the_address_reaches_every_file(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     config = tmp_path / "_config.yml"
-    config.write_text(
-        config.read_text("utf-8").replace(URL, "https://github.com/ada/noise"), "utf-8"
-    )
+    config.write_text(config.read_text("utf-8").replace(URL, "https://github.com/ada/noise"), "utf-8")
 
     monkeypatch.setattr(setter, "ROOT", tmp_path)
     setter.main()
@@ -133,11 +131,7 @@ def test_versions_agree():
 def test_package_has_lower_bounds_only_and_ci_exact_versions():
     for requirement in PYPROJECT["project"]["dependencies"]:
         assert re.fullmatch(r"[a-z-]+>=[\d.]+", requirement)
-    pins = [
-        line
-        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
+    pins = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if line and not line.startswith("#")]
     for pin in pins:
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", pin)
 

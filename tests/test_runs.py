@@ -18,6 +18,12 @@ X, Y = ln.twelve_points()
 CLOUD = torch.from_numpy(np.random.default_rng(0).normal(size=(7, 3)))
 
 
+@pytest.fixture(autouse=True)
+def same_layers_every_time():
+    """The layers of torch draw their initial parameters from the global state."""
+    torch.manual_seed(0)
+
+
 def short_run(model, x=X, y=Y, **arguments):
     defaults = dict(lr=0.002, steps=100, noise=ln.LabelNoise(0.5), record=6, progress=False)
     return ln.train(model, x, y, **defaults | arguments)
@@ -102,10 +108,7 @@ def test_file_holds_the_whole_run(name, tmp_path):
     loaded = ln.Run.load(tmp_path / "run.npz")
     assert_same_run(run, loaded)
     assert type(loaded.model) is type(run.model)
-    flags = [
-        [(n, p.dtype, p.requires_grad) for n, p in r.model.named_parameters()]
-        for r in (run, loaded)
-    ]
+    flags = [[(n, p.dtype, p.requires_grad) for n, p in r.model.named_parameters()] for r in (run, loaded)]
     assert flags[0] == flags[1]
     x = CLOUD if name == "mlp" else X.to(next(run.model.parameters()).dtype)
     for i in (0, -1):
@@ -289,12 +292,8 @@ DAMAGE = {
     "unknown model": lambda path: rewritten_facts(path, model=model_of("Perceptron")),
     "a function for a model": lambda path: rewritten_facts(path, model=model_of("train")),
     "another model": lambda path: rewritten_facts(path, model=model_of("Product")),
-    "another width": lambda path: rewritten_facts(
-        path, model=model_of("TwoLayerReLU", {"width": 6})
-    ),
-    "a width below 1": lambda path: rewritten_facts(
-        path, model=model_of("TwoLayerReLU", {"width": 0})
-    ),
+    "another width": lambda path: rewritten_facts(path, model=model_of("TwoLayerReLU", {"width": 6})),
+    "a width below 1": lambda path: rewritten_facts(path, model=model_of("TwoLayerReLU", {"width": 0})),
     "a model without a name": lambda path: rewritten_facts(path, model={}),
     "a model that is a number": lambda path: rewritten_facts(path, model=5),
 }

@@ -120,9 +120,7 @@ def test_page_is_in_order(server, open_page, name, view):
     for image in page.locator("img").all():
         alt = image.get_attribute("alt") or ""
         assert " " in alt.strip() and not re.search(r"\.\w{3,4}$", alt), image.get_attribute("src")
-    width, visible = page.evaluate(
-        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-    )
+    width, visible = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert width <= visible, "scrolls sideways"
     assert page.complaints == []
 

@@ -17,6 +17,12 @@ X, Y = ln.twelve_points()
 FOREVER = 10**10
 
 
+@pytest.fixture(autouse=True)
+def same_layers_every_time():
+    """The layers of torch draw their initial parameters from the global state."""
+    torch.manual_seed(0)
+
+
 def job(model, **arguments):
     defaults = dict(x=X, y=Y, lr=0.002, steps=1000, noise=ln.LabelNoise(0.5), record=20)
     return dict(model=model, **defaults | arguments)
@@ -220,9 +226,7 @@ class TestStages:
             np.testing.assert_array_equal(flat(models[i]), flat(model))
 
     def test_each_stage_begins_where_the_last_ended(self):
-        for first, second, third in ln.train_stages(
-            self.models(), X, Y, self.STAGES, progress=False
-        ):
+        for first, second, third in ln.train_stages(self.models(), X, Y, self.STAGES, progress=False):
             np.testing.assert_array_equal(first.theta[-1], second.theta[0])
             np.testing.assert_array_equal(second.theta[-1], third.theta[0])
 
@@ -248,9 +252,7 @@ class TestStages:
 
     def test_divergence_names_stage_and_job(self):
         with pytest.raises(ln.DivergenceError) as caught:
-            ln.train_stages(
-                self.models()[:1], X, Y, [*self.STAGES, (50.0, 999, None)], progress=False
-            )
+            ln.train_stages(self.models()[:1], X, Y, [*self.STAGES, (50.0, 999, None)], progress=False)
         assert caught.value.__notes__ == ["in job 0", "in stage 3"]
 
     def test_interrupt_ends_the_schedule(self, monkeypatch):

@@ -38,6 +38,12 @@ BATCHES = [1, 4, None]
 KINDS = ["rademacher", "uniform", "gaussian"]
 
 
+@pytest.fixture(autouse=True)
+def same_layers_every_time():
+    """The layers of torch draw their initial parameters from the global state."""
+    torch.manual_seed(0)
+
+
 def quick(model, x, y, **arguments):
     """A short run, by default of the case that most tests are about."""
     defaults = dict(lr=0.002, steps=200, noise=ln.LabelNoise(0.5), seed=3, progress=False)
@@ -73,10 +79,7 @@ class TestEnginesAgree:
     @pytest.mark.parametrize("batch_size", BATCHES)
     def test_without_noise(self, batch_size):
         build, x, y, lr = CASES["relu"]
-        compiled, plain = (
-            quick(build(), x, y, lr=lr, noise=None, batch_size=batch_size, engine=engine)
-            for engine in ENGINES
-        )
+        compiled, plain = (quick(build(), x, y, lr=lr, noise=None, batch_size=batch_size, engine=engine) for engine in ENGINES)
         np.testing.assert_allclose(compiled.theta, plain.theta, rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize("batch_size", BATCHES)
@@ -188,9 +191,7 @@ class TestFrozenParameters:
 class TestReproducible:
     def test_same_seed_same_trajectory_other_seed_another(self, engine):
         build, x, y, lr = CASES["relu"]
-        one, two, other = (
-            quick(build(), x, y, lr=lr, seed=seed, engine=engine) for seed in (3, 3, 4)
-        )
+        one, two, other = (quick(build(), x, y, lr=lr, seed=seed, engine=engine) for seed in (3, 3, 4))
         np.testing.assert_array_equal(one.theta, two.theta)
         assert np.abs(one.theta[-1] - other.theta[-1]).max() > 1e-6
 
@@ -238,9 +239,7 @@ class TestRecord:
             assert ratios.max() / ratios.min() < 1 + 2 / late[0]
 
     def test_two_hundred_by_default(self):
-        run = ln.train(
-            ln.Product(), torch.zeros(1), torch.ones(1), lr=0.01, steps=10**6, progress=False
-        )
+        run = ln.train(ln.Product(), torch.zeros(1), torch.ones(1), lr=0.01, steps=10**6, progress=False)
         assert 150 < len(run.step) <= 200
 
     @pytest.mark.parametrize("engine", ENGINES)
@@ -469,9 +468,7 @@ class TestBadInput:
 
     def test_compiled_engine_without_a_kernel(self):
         model = nn.Linear(3, 1, dtype=torch.float64)
-        message = (
-            "engine='compiled' needs .*MLP, Product, TwoLayerReLU.* got Linear in torch.float64"
-        )
+        message = "engine='compiled' needs .*MLP, Product, TwoLayerReLU.* got Linear in torch.float64"
         with pytest.raises(ValueError, match=message):
             quick(model, CLOUD, CLOUD[:, :1], engine="compiled")
 
@@ -677,9 +674,7 @@ class TestInterrupt:
         model = build()
         ctrl_c()
         start = time.monotonic()
-        with pytest.warns(
-            UserWarning, match=rf"interrupted after \d+ of {FOREVER} steps"
-        ) as caught:
+        with pytest.warns(UserWarning, match=rf"interrupted after \d+ of {FOREVER} steps") as caught:
             run = quick(model, x, y, lr=lr, steps=FOREVER, engine=engine)
         assert time.monotonic() - start < 20
         assert caught[0].filename == __file__
@@ -735,6 +730,7 @@ class TestInterrupt:
 class TestProgressBar:
     @pytest.fixture
     def bars(self, monkeypatch):
+        monkeypatch.delenv("TQDM_DISABLE", raising=False)
         made = []
 
         class Bar:
@@ -759,10 +755,13 @@ class TestProgressBar:
         quick(ln.Product(), X, Y, steps=70_000 if engine == "compiled" else 700, progress=True)
         (bar,) = bars
         assert bar.done == bar.arguments["total"]
-        assert "disable" not in bar.arguments
+        assert bar.arguments["disable"] is False
 
-    def test_can_be_hidden(self, bars):
-        quick(ln.Product(), X, Y, progress=False)
+    @pytest.mark.parametrize("progress, variable", [(False, "0"), (True, "1"), (False, "1")])
+    def test_can_be_hidden(self, bars, monkeypatch, progress, variable):
+        """By the argument, or everywhere by tqdm's own variable."""
+        monkeypatch.setenv("TQDM_DISABLE", variable)
+        quick(ln.Product(), X, Y, progress=progress)
         assert bars[0].arguments["disable"] is True
 
     def test_says_nothing_on_short_runs(self, capsys):

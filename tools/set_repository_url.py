@@ -33,9 +33,7 @@ def repository(text: str) -> tuple[str, str]:
     """
     match = ADDRESS.search(text)
     if match is None:
-        raise ValueError(
-            "no address of the form https://github.com/OWNER/NAME in the configuration"
-        )
+        raise ValueError("no address of the form https://github.com/OWNER/NAME in the configuration")
     return match[1], match[2]
 
 

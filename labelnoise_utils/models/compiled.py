@@ -13,10 +13,13 @@ LN2_HIGH, LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
 
 @exact
 def exp_parts(x: float) -> tuple[float, float]:
-    """Scale and p with exp(x) = scale (1 + p), for -40 <= x <= 0.
+    """The two parts of exp(x) = scale (1 + p), for -40 <= x <= 0.
 
     x = k ln 2 + r with |r| <= ln(2) / 2, scale = 2^k, and p = exp(r) - 1 by its Taylor series to order 13, whose
     remainder is below 2e-17 relative to p. No branch, no table: a loop over it vectorises.
+
+    Returns:
+        scale and p.
     """
     k = np.floor(x * LOG2_E + 0.5)
     r = x - k * LN2_HIGH - k * LN2_LOW
@@ -39,7 +42,7 @@ def exp_parts(x: float) -> tuple[float, float]:
 
 @exact
 def tanh(x: float) -> float:
-    """tanh(x) = -m / (2 + m) with m = exp(-2|x|) - 1, within a few units in the last place; NaN stays NaN."""
+    """Hyperbolic tangent, -m / (2 + m) with m = exp(-2|x|) - 1, within a few units in the last place; NaN stays NaN."""
     t = abs(x)
     t = 20.0 if t > 20.0 else t
     scale, p = exp_parts(-2.0 * t)
@@ -49,7 +52,7 @@ def tanh(x: float) -> float:
 
 @exact
 def logistic(x: float) -> float:
-    """1 / (1 + exp(-x)), within a few units in the last place for |x| <= 40, 4e-18 off beyond; NaN stays NaN."""
+    """Logistic function, within a few units in the last place for |x| <= 40, 4e-18 off beyond; NaN stays NaN."""
     t = abs(x)
     t = 40.0 if t > 40.0 else t
     scale, p = exp_parts(-t)

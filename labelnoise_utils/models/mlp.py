@@ -68,7 +68,7 @@ class MLP(torch.nn.Module):
             self.layers.append(layer)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """h (n,) or (n, sizes[-1]) for x (n, sizes[0])."""
+        """Output h, (n,) or (n, sizes[-1]) for x (n, sizes[0])."""
         if x.dim() == 1 and self.sizes[0] == 1:
             x = x[:, None]
         if x.dim() != 2 or x.shape[1] != self.sizes[0]:
@@ -89,7 +89,7 @@ class MLP(torch.nn.Module):
         lr: float,
         frozen: np.ndarray,
     ) -> int:
-        """SGD steps on ``theta = (W_1, b_1, ...)``, in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
+        """Step ``theta = (W_1, b_1, ...)`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
         sizes = np.array(self.sizes)
         code = {"relu": RELU, "tanh": TANH, "logistic": LOGISTIC}[self.activation]
         outputs = self.sizes[-1]
@@ -108,7 +108,7 @@ class MLP(torch.nn.Module):
 
 @jit
 def _activate(z, code):
-    """z <- s(z), in place."""
+    """Replace z by s(z), in place."""
     if code == RELU:
         for i in range(z.size):
             z[i] = z[i] if z[i] > 0 else 0.0 * z[i]
@@ -122,7 +122,7 @@ def _activate(z, code):
 
 @jit
 def _times_derivative(delta, h, code):
-    """Delta <- delta s'(z), in place, with s'(z) from h = s(z)."""
+    """Multiply delta by s'(z), in place, with s'(z) from h = s(z)."""
     if code == RELU:
         for i in range(h.size):
             delta[i] = delta[i] if h[i] > 0 else 0.0
@@ -138,8 +138,10 @@ def _times_derivative(delta, h, code):
 def _step(theta, sizes, code, scratch, x, y, noise, lr):
     """One step of equation (5) on one example, in place: forward, then backward with each layer's update.
 
-    ``scratch`` (layers + 1, 2, widest) holds for each layer its units, and lr times the gradient by what enters them. Returns
-    the sum of the residuals.
+    ``scratch`` (layers + 1, 2, widest) holds for each layer its units, and lr times the gradient by what enters them.
+
+    Returns:
+        The sum of the residuals before the step.
     """
     layers = sizes.size - 1
     scratch[0, 0, : sizes[0]] = x

@@ -28,7 +28,7 @@ class Product(torch.nn.Module):
         self.v = torch.nn.Parameter(torch.tensor(float(v), dtype=dtype))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """h (n,) for x (n, ...)."""
+        """Output h, (n,), for x (n, ...)."""
         return (self.u * self.v).expand(x.shape[0])
 
     def compiled_sgd(
@@ -41,7 +41,7 @@ class Product(torch.nn.Module):
         lr: float,
         frozen: np.ndarray,
     ) -> int:
-        """SGD steps on ``theta = (u, v)``, in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
+        """Step ``theta = (u, v)`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
         return _sgd(theta, y, indices, noise, lr, frozen)
 
 

@@ -54,7 +54,7 @@ class TwoLayerReLU(torch.nn.Module):
             self.a0 = self.b0 = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """h (n,) for x (n,)."""
+        """Output h, (n,), for x (n,)."""
         if x.dim() != 1:
             raise ValueError(f"x must have shape (n,), got {tuple(x.shape)}")
         h = torch.relu(torch.outer(x, self.a) + self.b) @ self.c
@@ -70,7 +70,7 @@ class TwoLayerReLU(torch.nn.Module):
         lr: float,
         frozen: np.ndarray,
     ) -> int:
-        """SGD steps on ``theta = (a, b, c, a0, b0)``, in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
+        """Step ``theta = (a, b, c, a0, b0)`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
         return _sgd(theta, self.a.numel(), x, y, indices, noise, lr, frozen)
 
 

@@ -1,0 +1,321 @@
+"""Speed and memory of the package beside C and plain PyTorch: ``python benchmarks/run.py``.
+
+README.md says how to read what it prints. The exit status is 1 if two programs that should end at
+the same parameters do not, else 0.
+"""
+
+import ctypes
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils import parameters_to_vector
+
+import labelnoise_utils as ln
+
+HERE = Path(__file__).parent
+C_FLAGS = ["-O3", "-march=native", "-ffast-math", "-shared", "-fPIC"]
+NOISE_STD = 0.5
+REPEATS = 15
+TORCH_STEPS = 1000
+SAME = 1e-9
+
+C, STEP = "C, draws made before", "compiled step, the same draws"
+COMPILED, TORCH = 'train(engine="compiled")', 'train(engine="torch")'
+IDIOMATIC = "idiomatic PyTorch loop"
+
+# What is timed: for each program the steps that one call makes, and the call, which returns theta.
+Programs = Mapping[str, tuple[int, Callable[[], np.ndarray]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model, its data, and what is asked of it.
+
+    Attributes:
+        name: in the table, and of the C source.
+        model: makes the model, always the same.
+        c_shape: what the C loop is told about the model.
+        x: the inputs.
+        y: the labels.
+        lr: learning rate.
+        steps: compiled steps that take about a tenth of a second.
+        memory_steps: steps of the run whose memory is measured.
+        bars: which ratios of steps per second to print, and what each should reach.
+    """
+
+    name: str
+    model: Callable[[], torch.nn.Module]
+    c_shape: tuple[int | np.ndarray, ...]
+    x: torch.Tensor
+    y: torch.Tensor
+    lr: float
+    steps: int
+    memory_steps: int
+    bars: Mapping[tuple[str, str], float | None]
+
+    def job(self, steps: int, **options: object) -> dict:
+        """Return the arguments of ``train`` for so many steps of a fresh model."""
+        noise = ln.LabelNoise(NOISE_STD)
+        job = dict(model=self.model(), x=self.x, y=self.y, lr=self.lr, steps=steps, noise=noise)
+        return job | options
+
+    def train(self, steps: int, **options: object) -> np.ndarray:
+        """Return the parameters where ``train`` ends; it records no other snapshot."""
+        return ln.train(**self.job(steps, record=[steps], progress=False, **options)).theta[-1]
+
+
+def relu() -> Case:
+    """Return the network of Figures 2 and 3."""
+    x, y = ln.twelve_points()
+    return Case(
+        name="relu",
+        model=lambda: ln.TwoLayerReLU(100),
+        c_shape=(100,),
+        x=x,
+        y=y,
+        lr=1e-4,
+        steps=1_000_000,
+        memory_steps=10_000_000,
+        bars={
+            (STEP, C): 0.75,
+            (COMPILED, C): None,
+            (COMPILED, IDIOMATIC): 3000,
+            (TORCH, IDIOMATIC): 1.5,
+        },
+    )
+
+
+def mlp() -> Case:
+    """Return a tanh network with two hidden layers."""
+    x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    # Scratch from torch, whose memory begins at a cache line.
+    scratch = torch.empty(4, 2, 64, dtype=torch.float64).numpy()
+    return Case(
+        name="mlp",
+        model=lambda: ln.MLP([64, 64, 64, 1], "tanh"),
+        c_shape=(np.array([64, 64, 64, 1], dtype=np.int64), 3, 64, scratch),
+        x=x,
+        y=torch.sin(x.sum(1) / 8),
+        lr=1e-3,
+        steps=50_000,
+        memory_steps=1_000_000,
+        bars={
+            (STEP, C): 0.55,
+            (COMPILED, C): None,
+            (COMPILED, IDIOMATIC): 100,
+            (TORCH, IDIOMATIC): 1.5,
+        },
+    )
+
+
+def idiomatic(case: Case, steps: int, noise_std: float) -> np.ndarray:
+    """Label-noise SGD as one writes it in PyTorch, with fresh draws in every step.
+
+    Args:
+        case: model, data and learning rate.
+        steps: number of steps.
+        noise_std: the noise on a label is plus or minus this.
+
+    Returns:
+        The parameters at the end.
+    """
+    model, x, y = case.model(), case.x, case.y
+    optimizer = torch.optim.SGD(model.parameters(), lr=case.lr)
+    for _ in range(steps):
+        i = torch.randint(len(x), (1,))
+        z = noise_std * (2.0 * torch.randint(2, (1,)) - 1.0)
+        loss = torch.nn.functional.mse_loss(model(x[i]), y[i] + z)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return parameters_to_vector(model.parameters()).detach().numpy()
+
+
+def c_loop(case: Case) -> Callable[..., None]:
+    """Compile and load the C loop of a case.
+
+    Args:
+        case: which one.
+
+    Returns:
+        ``loop(theta, x, y, indices, noise, steps, lr)``, which changes theta in place.
+
+    Raises:
+        OSError: if there is no C compiler, or it fails.
+    """
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise OSError("no C compiler: neither cc nor gcc nor clang is on PATH")
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = HERE / f"{case.name}.c", f"{folder}/{case.name}.so"
+        if subprocess.run([compiler, *C_FLAGS, source, "-o", library, "-lm"]).returncode:
+            raise OSError(f"{compiler} failed on {source.name}")
+        sgd = getattr(ctypes.CDLL(library), f"{case.name}_sgd")
+
+    def as_c(value: int | float | np.ndarray) -> object:
+        if isinstance(value, np.ndarray):
+            return value.ctypes.data_as(ctypes.c_void_p)
+        return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_long(value)
+
+    return lambda *arguments: sgd(*map(as_c, case.c_shape + arguments))
+
+
+def programs(case: Case) -> Programs:
+    """What is timed side by side; all but the idiomatic loop get the same draws.
+
+    Args:
+        case: on which model and data.
+
+    Returns:
+        The programs, without C if there is no compiler.
+    """
+    model, x, y = case.model(), case.x.numpy(), case.y.numpy()
+    start = parameters_to_vector(model.parameters()).detach()
+    draws = ln.sgd_draws(len(x), case.steps, noise=ln.LabelNoise(NOISE_STD))
+    indices, noise = map(np.concatenate, zip(*draws, strict=True))
+    none_frozen = np.empty(0, dtype=np.int64)
+
+    def step() -> np.ndarray:
+        theta = start.clone().numpy()
+        model.compiled_sgd(theta, x, y, indices, noise, case.lr, none_frozen)
+        return theta
+
+    result = {
+        STEP: (case.steps, step),
+        COMPILED: (case.steps, lambda: case.train(case.steps, engine="compiled")),
+        TORCH: (TORCH_STEPS, lambda: case.train(TORCH_STEPS, engine="torch")),
+        IDIOMATIC: (TORCH_STEPS, lambda: idiomatic(case, TORCH_STEPS, NOISE_STD)),
+    }
+    try:
+        loop = c_loop(case)
+    except OSError as error:
+        print(f"{case.name}: nothing is compared with C, {error}")
+        return result
+
+    def c() -> np.ndarray:
+        theta = start.clone().numpy()
+        loop(theta, x, y, indices, noise, case.steps, case.lr)
+        return theta
+
+    return {C: (case.steps, c)} | result
+
+
+def check_results(case: Case, timed: Programs) -> None:
+    """Leave with status 1 unless every program does what ``train(engine="compiled")`` does."""
+    ends = {name: call() for name, (_, call) in timed.items() if name != IDIOMATIC}
+    pairs = {name: (ends[name], ends[COMPILED]) for name in ends.keys() & {C, STEP}}
+    pairs[TORCH] = ends[TORCH], case.train(TORCH_STEPS, engine="compiled")
+    # On one example and without noise nothing in the idiomatic loop is random.
+    single = dataclasses.replace(case, x=case.x[:1], y=case.y[:1])
+    pairs[IDIOMATIC] = idiomatic(single, 100, 0.0), single.train(100, noise=None, engine="compiled")
+    for name, (theta, expected) in pairs.items():
+        apart = np.linalg.norm(theta - expected) / np.linalg.norm(expected)
+        if not apart <= SAME:
+            sys.exit(f"wrong: {case.name}, {name} ends {apart:.1e}, relative, from {COMPILED}")
+
+
+def cpu_times(timed: Programs) -> dict[str, np.ndarray]:
+    """Let the programs take turns, and time each.
+
+    Args:
+        timed: the programs.
+
+    Returns:
+        For each of them (REPEATS,), microseconds of CPU time per step.
+    """
+    times = {name: np.empty(REPEATS) for name in timed}
+    for repeat in range(REPEATS):
+        for name, (steps, call) in timed.items():
+            begin = time.process_time()
+            call()
+            times[name][repeat] = (time.process_time() - begin) / steps * 1e6
+    return times
+
+
+def two_cores(case: Case) -> np.ndarray:
+    """Return how many times faster ten runs are on two cores than on one, five times."""
+
+    def seconds(n_jobs: int) -> float:
+        jobs = [case.job(2 * case.steps, seed=seed) for seed in range(10)]
+        begin = time.perf_counter()
+        ln.train_many(jobs, n_jobs=n_jobs, progress=False)
+        return time.perf_counter() - begin
+
+    return np.array([seconds(1) / seconds(2) for _ in range(5)])
+
+
+def memory(case: Case) -> float:
+    """Train for ``memory_steps``, in a process that has done nothing else.
+
+    Args:
+        case: what to train, with the usual 200 snapshots.
+
+    Returns:
+        How far the peak of the process is above that after a run of ten steps, less the size of
+        the snapshots, in MB.
+    """
+    import resource  # not on Windows
+
+    def peak() -> int:
+        kilobyte = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte
+
+    case.train(10)
+    before = peak()
+    run = ln.train(**case.job(case.memory_steps, progress=False))
+    return (peak() - before - run.theta.nbytes) / 1e6
+
+
+def print_row(what: str, values: np.ndarray, bar: float | None = None, sign: str = ">=") -> None:
+    """Print median and quartiles of some values, the bar, and whether the median meets it."""
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    shown = [f"{v:.3g}" if v < 100 else f"{v:,.0f}" for v in (median, low, high)]
+    line = f"  {what:52}{shown[0]:>8}{'-'.join(shown[1:]):>15}"
+    if bar is not None:
+        met = median >= bar if sign == ">=" else median < bar
+        line += f"{sign:>5} {bar:<6,g}{'met' if met else 'missed'}"
+    print(line, flush=True)
+
+
+def main() -> None:
+    """Measure, and print the table row by row."""
+    torch.set_num_threads(1)
+    cases = {"relu": relu(), "mlp": mlp()}
+    if sys.argv[1:2] == ["memory"]:
+        print(memory(cases[sys.argv[2]]))
+        return
+    print(f"{'':54}{'median':>8}{'quartiles':>15}  bar")
+    for case in cases.values():
+        timed = programs(case)
+        check_results(case, timed)
+        times = cpu_times(timed)
+        print(f"{case.name}: microseconds of CPU time per step")
+        for name in times:
+            print_row(name, times[name])
+        print(f"{case.name}: steps per second over steps per second")
+        for (fast, slow), bar in case.bars.items():
+            if slow in times:
+                print_row(f"{fast} / {slow}", times[slow] / times[fast], bar)
+    print("relu: ten runs by train_many, wall clock")
+    if len(os.sched_getaffinity(0)) > 1:
+        print_row("two cores / one core", two_cores(cases["relu"]), 1.7)
+    else:
+        print("  not measured: one core")
+    for name, case in cases.items():
+        print(f"{name}: memory of {case.memory_steps:.0e} steps above the model and its snapshots, MB")
+        command = [sys.executable, __file__, "memory", name]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        print_row("growth of the peak", np.array([float(output)]), 50, "<")
+
+
+if __name__ == "__main__":
+    main()
