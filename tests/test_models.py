@@ -419,7 +419,11 @@ def test_config_builds_the_same_architecture(name):
         (lambda: ln.TwoLayerReLU(-3), ValueError, "width must be at least 1, got -3"),
         (lambda: ln.MLP([]), ValueError, r"sizes must hold at least two numbers.*got \[\]"),
         (lambda: ln.MLP([3]), ValueError, r"sizes must hold at least two numbers.*got \[3\]"),
-        (lambda: ln.MLP([3, 0, 1]), ValueError, r"sizes must .* each at least 1, got \[3, 0, 1\]"),
+        (lambda: ln.MLP([3, 0, 1]), ValueError, "each of sizes must be at least 1, got 0"),
+        (lambda: ln.MLP([2.5, 1]), TypeError, "each of sizes must be an integer, got 2.5"),
+        (lambda: ln.MLP(3), TypeError, "sizes must be a sequence of integers, got 3"),
+        (lambda: ln.TwoLayerReLU(2.5), TypeError, "width must be an integer, got 2.5"),
+        (lambda: ln.TwoLayerReLU("a"), TypeError, "width must be an integer, got 'a'"),
         (
             lambda: ln.MLP([3, 1], "gelu"),
             ValueError,

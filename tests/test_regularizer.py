@@ -142,7 +142,10 @@ ZOO = {
 # What torch.vmap has no rule for, so that "auto" falls back on the loop.
 NO_RULE = {"lstm", "gru", "branch on the data"}
 
-pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning"),
+]
 
 
 def specimen(name):

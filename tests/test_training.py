@@ -616,6 +616,14 @@ class TestDivergence:
         assert 1 <= caught.value.last_step < caught.value.step
         assert math.isfinite(loss_of(model, X, Y))
 
+    def test_parameters_that_overflow_in_the_last_step(self, engine):
+        """No residual tells of it."""
+        model = ln.Product(1e76, 1e76)
+        with pytest.raises(ln.DivergenceError) as caught:
+            quick(model, X, Y, lr=1e90, steps=1, engine=engine)
+        assert (caught.value.step, caught.value.last_step) == (1, 0)
+        assert flat(model).tolist() == [1e76, 1e76]
+
     def test_a_stable_learning_rate_is_below_the_bound(self, engine):
         """Half of the bound trains, for the model whose bound is exact."""
         model = ln.Product(2.0, 0.5)

@@ -2,12 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 
+from ..arguments import as_integer
 from .compiled import jit, logistic, tanh
 
 Activation = Literal["relu", "tanh", "logistic"]
@@ -32,6 +33,7 @@ class MLP(torch.nn.Module):
     Parameters: weights[l] (sizes[l + 1], sizes[l]) and biases[l] (sizes[l + 1],), one after the other, layer by layer.
 
     Raises:
+        TypeError: if ``sizes`` is no sequence of integers.
         ValueError: if there are fewer than two sizes, one is below 1, or the activation is unknown; or x has another shape.
 
     Source: Theorem 1 covers "a deep network" of any width and depth (section 2).
@@ -48,9 +50,11 @@ class MLP(torch.nn.Module):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        sizes = [int(size) for size in sizes]
-        if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"sizes must hold at least two numbers, each at least 1, got {sizes}")
+        if not isinstance(sizes, Iterable):
+            raise TypeError(f"sizes must be a sequence of integers, got {sizes!r}")
+        sizes = [as_integer("each of sizes", size, 1) for size in sizes]
+        if len(sizes) < 2:
+            raise ValueError(f"sizes must hold at least two numbers, got {sizes}")
         if activation not in get_args(Activation):
             raise ValueError(f"activation must be one of {', '.join(get_args(Activation))}, got {activation!r}")
         self.config = {"sizes": sizes, "activation": activation}

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from ..arguments import as_integer
 from .compiled import jit
 
 
@@ -23,7 +24,8 @@ class TwoLayerReLU(torch.nn.Module):
     Shapes: x (n,); h (n,); parameters a, b, c (m,), a0, b0 scalars, in this order.
 
     Raises:
-        ValueError: if ``width`` is below 1, or x is not one-dimensional.
+        TypeError: if ``width`` is no integer.
+        ValueError: if it is below 1, or x is not one-dimensional.
 
     Source: Appendix B (f_theta before equation 16), Figures 2 and 3.
     """
@@ -39,8 +41,7 @@ class TwoLayerReLU(torch.nn.Module):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
+        width = as_integer("width", width, 1)
         self.config = {"width": width, "skip": skip}
         generator = torch.Generator().manual_seed(seed)
         a, b, c = torch.randn(3, width, generator=generator, dtype=torch.float64)
