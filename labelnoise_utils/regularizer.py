@@ -11,7 +11,7 @@ from .arguments import as_integer
 
 Method = Literal["auto", "vmap", "loop"]
 
-NUMBERS_PER_CHUNK = 2**21
+NUMBERS_PER_CHUNK = 2**19
 
 
 def implicit_regularizer(

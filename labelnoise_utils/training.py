@@ -440,16 +440,17 @@ def train_torch(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
 
     def descend(indices: np.ndarray, noise: np.ndarray) -> int:
         rows = torch.from_numpy(indices).long()
-        z = torch.from_numpy(noise).to(job.y)
-        for t, (i, z_i) in enumerate(zip(rows, z, strict=True)):
+        targets = job.y[rows] + torch.from_numpy(noise).to(job.y)
+        scale = 2 / rows.shape[1]
+        values = [p.detach() for p in parameters]
+        for t, (i, target) in enumerate(zip(rows, targets, strict=True)):
             with torch.enable_grad():
                 h = job.model(job.x[i])
-            residual = h.detach() - job.y[i] - z_i
+            residual = h.detach() - target
             if not math.isfinite(residual.sum()):
                 return t
-            gradient = torch.autograd.grad(h, parameters, residual * (2 / len(i)), materialize_grads=True)
-            with torch.no_grad():
-                torch._foreach_add_(parameters, gradient, alpha=-job.lr)
+            gradient = torch.autograd.grad(h, parameters, residual * scale, materialize_grads=True)
+            torch._foreach_add_(values, gradient, alpha=-job.lr)
         return len(rows)
 
     return descend
