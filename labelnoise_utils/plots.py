@@ -11,7 +11,7 @@ NOISE, PLAIN, DATA, PREDICTION = "#D55E00", "#0072B2", "#000000", "#000000"
 
 STYLE = {
     "figure.figsize": (6.4, 3.6),
-    "figure.dpi": 110,
+    "figure.dpi": 130,
     "savefig.dpi": 160,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -21,7 +21,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": "medium",
     "axes.titlelocation": "left",
-    "font.size": 11,
+    "font.size": 10,
     "legend.frameon": False,
     "lines.linewidth": 1.5,
 }
