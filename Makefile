@@ -14,6 +14,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f)
 INSTALLED := .venv/.installed
 EXECUTED := _build/.executed
 BUILT := _build/.built
+BENCH_TOOLS := _build/bench-tools
 
 # Two notebooks run side by side, each on one thread; a progress bar has no place on a page.
 export OMP_NUM_THREADS := 1
@@ -28,11 +29,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 book: $(BUILT)
 	@echo "The book is in $(HTML)/index.html"
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt tests/oracles.txt
 	@echo "== Installing into .venv"
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[book,test]'
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps --requirement tests/oracles.txt
 	@touch $@
 
 $(EXECUTED): $(INSTALLED) $(NOTEBOOKS) $(TEXT_NOTEBOOKS) $(PACKAGE) tools/execute_notebooks.py
@@ -67,8 +69,14 @@ format: $(INSTALLED)
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(HTML) 8000
 
-bench: $(INSTALLED)
-	$(BIN)/python benchmarks/run.py
+bench: $(BENCH_TOOLS)/.installed
+	$(BIN)/python -m benchmarks.training
+	KINETO_LOG_LEVEL=99 TORCH_CPP_LOG_LEVEL=ERROR PYTHONPATH=$(BENCH_TOOLS) $(BIN)/python -m benchmarks.regularizer
+
+$(BENCH_TOOLS)/.installed: $(INSTALLED) benchmarks/requirements.txt
+	rm -rf $(BENCH_TOOLS)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(BENCH_TOOLS) --requirement benchmarks/requirements.txt
+	@touch $@
 
 url: $(INSTALLED)
 	$(BIN)/python tools/set_repository_url.py

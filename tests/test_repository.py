@@ -136,6 +136,18 @@ def test_package_has_lower_bounds_only_and_ci_exact_versions():
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", pin)
 
 
+def test_tools_to_compare_with_are_pinned():
+    def lines(path):
+        return [line for line in (ROOT / path).read_text("utf-8").splitlines() if not line.startswith("#")]
+
+    pinned = {pin.split("==")[0] for pin in lines("constraints.txt")}
+    for requirement in lines("tests/oracles.txt"):
+        assert re.fullmatch(r"[\w-]+>=[\d.]+", requirement)
+        assert requirement.split(">=")[0] in pinned
+    for requirement in lines("benchmarks/requirements.txt"):
+        assert re.fullmatch(r"[\w-]+==[\d.]+", requirement)
+
+
 def test_conda_environment_has_the_dependencies():
     entries = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
     names = {re.match(r"[a-z-]+", entry)[0] for entry in entries if isinstance(entry, str)}

@@ -1,4 +1,4 @@
-"""Speed and memory of the package beside C and plain PyTorch: ``python benchmarks/run.py``.
+"""Speed and memory of training beside C and plain PyTorch: ``python -m benchmarks.training``.
 
 README.md says how to read what it prints. The exit status is 1 if two programs that should end at
 the same parameters do not, else 0.
@@ -20,6 +20,8 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 import labelnoise_utils as ln
+
+from .table import cpu_times, print_head, print_row
 
 HERE = Path(__file__).parent
 C_FLAGS = ["-O3", "-march=native", "-ffast-math", "-shared", "-fPIC"]
@@ -223,24 +225,6 @@ def check_results(case: Case, timed: Programs) -> None:
             sys.exit(f"wrong: {case.name}, {name} ends {apart:.1e}, relative, from {COMPILED}")
 
 
-def cpu_times(timed: Programs) -> dict[str, np.ndarray]:
-    """Let the programs take turns, and time each.
-
-    Args:
-        timed: the programs.
-
-    Returns:
-        For each of them (REPEATS,), microseconds of CPU time per step.
-    """
-    times = {name: np.empty(REPEATS) for name in timed}
-    for repeat in range(REPEATS):
-        for name, (steps, call) in timed.items():
-            begin = time.process_time()
-            call()
-            times[name][repeat] = (time.process_time() - begin) / steps * 1e6
-    return times
-
-
 def two_cores(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Time ten runs by ``train_many`` on one core and on two, five times.
 
@@ -284,17 +268,6 @@ def memory(case: Case) -> float:
     return (peak() - before - run.theta.nbytes) / 1e6
 
 
-def print_row(what: str, values: np.ndarray, bar: float | None = None, sign: str = ">=") -> None:
-    """Print median and quartiles of some values, the bar, and whether the median meets it."""
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    shown = [f"{v:.3g}" if v < 100 else f"{v:,.0f}" for v in (median, low, high)]
-    line = f"  {what:52}{shown[0]:>8}{'-'.join(shown[1:]) if low < high else '':>15}"
-    if bar is not None:
-        met = median >= bar if sign == ">=" else median < bar
-        line += f"{sign:>5} {bar:<6,g}{'met' if met else 'missed'}"
-    print(line.rstrip(), flush=True)
-
-
 def main() -> None:
     """Measure, and print the table row by row."""
     torch.set_num_threads(1)
@@ -302,11 +275,12 @@ def main() -> None:
     if sys.argv[1:2] == ["memory"]:
         print(memory(cases[sys.argv[2]]))
         return
-    print(f"{'':54}{'median':>8}{'quartiles':>15}{'bar':>6}")
+    print_head()
     for case in cases.values():
         timed = programs(case)
         check_results(case, timed)
-        times = cpu_times(timed)
+        seconds = cpu_times({name: call for name, (_, call) in timed.items()}, REPEATS)
+        times = {name: seconds[name] / steps * 1e6 for name, (steps, _) in timed.items()}
         print(f"{case.name}: microseconds of CPU time per step")
         for name in times:
             print_row(name, times[name])
@@ -327,7 +301,7 @@ def main() -> None:
     for name, case in cases.items():
         what = f"{name}, {case.memory_steps:,} steps"
         if sys.platform == "linux":
-            command = [sys.executable, __file__, "memory", name]
+            command = [sys.executable, "-m", "benchmarks.training", "memory", name]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             print_row(what, np.array([float(output)]), 50, "<")
         else:
