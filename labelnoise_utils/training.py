@@ -31,8 +31,9 @@ from tqdm.auto import tqdm
 
 from . import models
 from .arguments import as_integer, as_number
+from .hypothesis import check_per_example, set_parameters, trainable
 from .noise import LabelNoise, sgd_draws
-from .regularizer import check_per_example, loss_and_reg, per_example_sq_norms, set_parameters, trainable
+from .regularizer import loss_and_reg, per_example_sq_norms
 
 Engine = Literal["auto", "compiled", "torch"]
 

@@ -1,0 +1,341 @@
+"""Per-example squared gradient norms from each layer's input and output gradient: no per-example gradient is formed.
+
+The gradient of h(x_i) by the weight of a layer is a product of two things that one backward pass over
+many examples gives for all of them: what went into the layer and dh/dz, where z came out of it. Of that product
+only the norm is wanted, and it costs less than the product.
+"""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import vmap
+from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
+
+from .hypothesis import attributes_kept
+
+# For one layer, from its input a (n, ...) and dh/dz (n, ...), ||dh_i/dp||^2 (n,) of each of its parameters p.
+Rule = Callable[[nn.Module, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
+
+NUMBERS_PER_CHUNK = 2**21
+
+
+class NotCoveredError(ValueError):
+    """Some trainable parameter reaches h by more ways than through one call of a layer that has a rule."""
+
+
+def ghost_sq_norms(
+    model: nn.Module,
+    parameters: Mapping[str, torch.Tensor],
+    x: torch.Tensor,
+    chunk_size: int | None,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """``||dh(x_i)/dp||^2`` for each trainable parameter p and each example, summed over outputs, chunk by chunk.
+
+    The model runs under ``torch.vmap``, so that h(x_i) can depend on nothing but x_i and theta. That every parameter is
+    covered is read off the graph of h: within its own layer's call it stands as an alias, so a path
+    from h to a parameter that passes no alias is another use of it.
+
+    Args:
+        model: the hypothesis.
+        parameters: its trainable parameters by name.
+        x: (n, ...).
+        chunk_size: examples per chunk, by default as many as have ``2^21`` numbers going into and coming out of layers.
+
+    Yields:
+        For each name the norms of one chunk, differentiable where gradients are enabled.
+
+    Raises:
+        NotCoveredError: naming the parameter and the reason.
+
+    Source: equation (3); the norms of linear layers are those of Goodfellow (arXiv 1510.01799), of sequences those of
+    Li, Tramer, Liang and Hashimoto (arXiv 2110.05679).
+    """
+    layers = _layers(model, parameters)
+    one = _one_example(model, layers, x)
+    if chunk_size is None:
+        chunks = math.ceil(len(x) * sum(a + z.numel() for a, z in one.values()) / NUMBERS_PER_CHUNK)
+        chunk_size = math.ceil(len(x) / max(1, chunks))
+    for chunk in x.split(chunk_size):
+        taps = {layer: z.new_zeros(()).expand(len(chunk), *z.shape).requires_grad_() for layer, (_, z) in one.items()}
+        yield _chunk(model, parameters, layers, chunk, taps)
+
+
+def _layers(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> dict[nn.Module, dict[str, str]]:
+    """Each layer with a rule, and the names of its trainable parameters by attribute."""
+    names = {p: name for name, p in parameters.items()}
+    layers: dict[nn.Module, dict[str, str]] = {}
+    places: dict[str, str] = {}
+    for path, module in model.named_modules():
+        for attribute, p in module.named_parameters(recurse=False, remove_duplicate=False):
+            if p not in names:
+                continue
+            name, place = names[p], f"{path}.{attribute}".lstrip(".")
+            if name in places:
+                raise NotCoveredError(f"parameter {name!r} is shared: it is {place!r} too")
+            if type(module) not in RULES or attribute not in ("weight", "bias") or "forward" in vars(module):
+                raise NotCoveredError(f"parameter {name!r} belongs to {type(module).__name__}, which has no rule")
+            if p.is_complex():
+                raise NotCoveredError(f"parameter {name!r} is complex")
+            places[name] = place
+            layers.setdefault(module, {})[attribute] = name
+    return layers
+
+
+def _one_example(
+    model: nn.Module, layers: Mapping[nn.Module, Mapping[str, str]], x: torch.Tensor
+) -> dict[nn.Module, tuple[int, torch.Tensor]]:
+    """For each layer that is called, how many numbers go into it, and what comes out, for one example."""
+    seen: dict[nn.Module, tuple[int, torch.Tensor]] = {}
+    versions: dict[nn.Module, tuple[torch.Tensor, int]] = {}
+
+    def leave(layer: nn.Module, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        if layer in seen:
+            name = next(iter(layers[layer].values()))
+            raise NotCoveredError(f"parameter {name!r} belongs to a layer that is called more than once")
+        seen[layer] = a.numel(), z
+        versions[layer] = a, a._version
+        return z
+
+    with torch.no_grad(), attributes_kept(model), _watched(layers, leave, {}):
+        model(x[:1])
+    for layer, (a, version) in versions.items():
+        if a._version != version:
+            name = next(iter(layers[layer].values()))
+            raise NotCoveredError(f"parameter {name!r} belongs to a layer whose input is changed in place later")
+    return seen
+
+
+def _chunk(
+    model: nn.Module,
+    parameters: Mapping[str, torch.Tensor],
+    layers: Mapping[nn.Module, Mapping[str, str]],
+    x: torch.Tensor,
+    taps: Mapping[nn.Module, torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    """The norms for the examples x. A tap is a zero that is added to what comes out of a layer: dh/dtap is dh/dz."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # The gradient of an embedding can be sparse, which views have no rule for.
+        aliases = {name: p.expand_as(p) if differentiable else p.detach() for name, p in parameters.items()}
+
+        def h_of_one(x_i: torch.Tensor, taps_i: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            tap_of, inputs = dict(zip(taps, taps_i, strict=True)), {}
+
+            def leave(layer: nn.Module, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+                inputs[layer] = a
+                return z + tap_of[layer]
+
+            with _watched(layers, leave, aliases):
+                h_i = model(x_i[None])[0].reshape(-1)
+            return h_i, [inputs[layer] for layer in taps]
+
+        h, inputs = vmap(h_of_one)(x, list(taps.values()))
+        check_reached_through(aliases, h, parameters, "outside the call of its layer")
+        sums = h.sum(dim=0)
+    norms = {name: torch.zeros(len(x), dtype=wide(h).dtype, device=h.device) for name in parameters}
+    for k in range(len(sums) if sums.requires_grad else 0):
+        with torch.enable_grad():
+            output = sums[k]
+        keep = differentiable or k + 1 < len(sums)
+        slopes = torch.autograd.grad(
+            output, list(taps.values()), create_graph=differentiable, retain_graph=keep, materialize_grads=True
+        )
+        for layer, a, g in zip(taps, inputs, slopes, strict=True):
+            a = a if differentiable else a.detach()
+            of = RULES[type(layer)](layer, wide(a), wide(g))
+            for attribute, name in layers[layer].items():
+                norms[name] = norms[name] + of[attribute]
+    return norms
+
+
+@contextlib.contextmanager
+def _watched(
+    layers: Mapping[nn.Module, Mapping[str, str]],
+    leave: Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor],
+    aliases: Mapping[str, torch.Tensor],
+) -> Iterator[None]:
+    """Within the block each layer computes with aliases of its parameters, and what comes out passes through ``leave``."""
+    own = {layer: dict(layer._parameters) for layer in layers}
+
+    def before(layer: nn.Module, args: tuple) -> None:
+        layer._parameters.update({attribute: aliases[name] for attribute, name in layers[layer].items() if name in aliases})
+
+    def after(layer: nn.Module, args: tuple, kwargs: dict, z: torch.Tensor | None) -> torch.Tensor | None:
+        layer._parameters.update(own[layer])
+        return None if z is None else leave(layer, *args, *kwargs.values(), z)  # None after an error in the layer
+
+    hooks = []
+    try:
+        for layer in layers:
+            hooks.append(layer.register_forward_pre_hook(before))
+            hooks.append(layer.register_forward_hook(after, prepend=True, with_kwargs=True, always_call=True))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer in layers:
+            layer._parameters.update(own[layer])
+
+
+def check_reached_through(
+    aliases: Mapping[str, torch.Tensor], h: torch.Tensor, parameters: Mapping[str, torch.Tensor], otherwise: str
+) -> None:
+    """Refuse if the graph of h reaches a parameter on a path that passes through no alias of it.
+
+    Raises:
+        NotCoveredError: naming the parameter, and saying ``otherwise`` in which way it is used.
+    """
+    names = {p: name for name, p in parameters.items()}
+    nodes, seen = [h.grad_fn], {alias.grad_fn for alias in aliases.values()}
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        name = names.get(getattr(node, "variable", None))
+        if name is not None:
+            raise NotCoveredError(f"parameter {name!r} is used {otherwise}")
+        nodes.extend(following for following, _ in node.next_functions)
+
+
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """Half-precision values as float32, in which their squares can be summed; complex ones as pairs of real ones.
+
+    Returns:
+        The values, or a copy.
+    """
+    if values.is_complex():
+        return torch.view_as_real(values)
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def squares(values: torch.Tensor) -> torch.Tensor:
+    """Sum of squares over all dimensions but the first.
+
+    Returns:
+        (n,).
+    """
+    # Torch sums in pairs; the accumulator of vector_norm would lose three digits in float32.
+    return wide(values).reshape(len(values), -1).square().sum(dim=1)
+
+
+def _sum_to(values: torch.Tensor, dims: int) -> torch.Tensor:
+    """(n, ..., last dims) summed over the dots."""
+    return values.reshape(len(values), -1, *values.shape[values.dim() - dims :]).sum(dim=1)
+
+
+def _pairs(a: Iterable[torch.Tensor], g: torch.Tensor) -> torch.Tensor:
+    """Sum over the parts of a of ||sum_t a_t g_t^T||^2, (n,), where a part is (n, T, c) and g (n, T, d)."""
+    # By the products of all pairs of positions t: T^2 (c + d) multiplications, where the sum itself takes T c d.
+    return (sum(part @ part.mT for part in a) * (g @ g.mT)).sum(dim=(1, 2))
+
+
+def _linear(layer: nn.Linear, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    a, g = a.reshape(len(a), -1, a.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
+    positions, c, d = a.shape[1], a.shape[2], g.shape[2]
+    bias = squares(g if positions == 1 else g.sum(dim=1))
+    if positions == 1:
+        weight = squares(a) * bias
+    else:
+        weight = _pairs([a], g) if positions * (c + d) < c * d else squares(a.mT @ g)
+    return {"weight": weight, "bias": bias}
+
+
+def _embedding(layer: nn.Embedding, tokens: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    tokens, g = tokens.reshape(len(tokens), -1), g.reshape(len(g), -1, g.shape[-1])
+    same = tokens[:, :, None] == tokens[:, None, :]
+    if layer.padding_idx is not None:
+        same = same & (tokens != layer.padding_idx)[:, None]
+    return {"weight": (same * (g @ g.mT)).sum(dim=(1, 2))}
+
+
+def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    dims = len(layer.kernel_size)
+    # (n, b, channels, ...): the layer may get several pictures for one example, or one without a dimension for them.
+    a, g = (v.reshape(len(v), -1, *v.shape[-dims - 1 :]) for v in (a, g))
+    positions = g.shape[1] * math.prod(g.shape[3:])
+    c, d = layer.in_channels // layer.groups * math.prod(layer.kernel_size), layer.out_channels // layer.groups
+    few = positions * (c + d) < c * d
+    padding = layer.padding
+    if few or layer.padding_mode != "zeros" or isinstance(padding, str):
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        a = F.pad(a.flatten(0, 1), layer._reversed_padding_repeated_twice, mode=mode).unflatten(0, a.shape[:2])
+        padding = 0
+    weight = _few_positions(layer, a, g) if few else _many_positions(layer, a, g, padding)
+    return {"weight": weight, "bias": squares(g.flatten(3).sum(dim=(1, 3)))}
+
+
+def _many_positions(
+    layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: torch.Tensor, padding: int | tuple[int, ...]
+) -> torch.Tensor:
+    """The gradients of all examples in one call: those of a convolution with n times as many groups."""
+    n = len(a)
+    a, g = (v.transpose(0, 1).flatten(1, 2) for v in (a, g))
+    size = (n * layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+    gradient = CONVOLUTION_WEIGHT[type(layer)]
+    return squares(gradient(a, size, g, layer.stride, padding, layer.dilation, n * layer.groups).reshape(n, -1))
+
+
+def _few_positions(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    n, groups, dims = len(a), layer.groups, len(layer.kernel_size)
+    size = g.shape[-dims:]
+
+    def by_position(values: torch.Tensor) -> torch.Tensor:
+        """(n, b, groups c, ...) as (n groups, b positions, c)."""
+        values = values.flatten(3).unflatten(2, (groups, -1))
+        return values.permute(0, 2, 1, 4, 3).reshape(n * groups, -1, values.shape[3])
+
+    def shifted() -> Iterator[torch.Tensor]:
+        """What each place of the kernel reads."""
+        for place in itertools.product(*map(range, layer.kernel_size)):
+            begin = [d * k for d, k in zip(layer.dilation, place, strict=True)]
+            window = [slice(b, b + s * (m - 1) + 1, s) for b, s, m in zip(begin, layer.stride, size, strict=True)]
+            yield by_position(a[:, :, :, *window])
+
+    return _pairs(shifted(), by_position(g)).reshape(n, groups).sum(dim=1)
+
+
+def _normalised(a_hat: torch.Tensor, g: torch.Tensor, dims: int) -> dict[str, torch.Tensor]:
+    return {"weight": squares(_sum_to(a_hat * g, dims)), "bias": squares(_sum_to(g, dims))}
+
+
+def _layer_norm(layer: nn.LayerNorm, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    return _normalised(F.layer_norm(a, layer.normalized_shape, eps=layer.eps), g, len(layer.normalized_shape))
+
+
+def _rms_norm(layer: nn.Module, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    return _normalised(F.rms_norm(a, layer.normalized_shape, eps=layer.eps), g, len(layer.normalized_shape))
+
+
+def _by_channel(a_hat: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    """For a_hat and g of shape (n, b, channels, ...)."""
+    return _normalised(*(v.reshape(*v.shape[:3], -1).transpose(2, 3) for v in (a_hat, g)), 1)
+
+
+def _group_norm(layer: nn.GroupNorm, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    return _by_channel(F.group_norm(a.flatten(0, 1), layer.num_groups, eps=layer.eps).view_as(a), g)
+
+
+def _batch_norm(layer: nn.modules.batchnorm._BatchNorm, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    a_hat = F.batch_norm(a.flatten(0, 1), wide(layer.running_mean), wide(layer.running_var), eps=layer.eps)
+    return _by_channel(a_hat.view_as(a), g)
+
+
+CONVOLUTION_WEIGHT = {nn.Conv1d: conv1d_weight, nn.Conv2d: conv2d_weight, nn.Conv3d: conv3d_weight}
+
+# By exact type: a subclass may compute something else.
+RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: _linear,
+    nn.Embedding: _embedding,
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
+    nn.LayerNorm: _layer_norm,
+    nn.GroupNorm: _group_norm,
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), _batch_norm),
+}
+if hasattr(nn, "RMSNorm"):  # since torch 2.4
+    RULES[nn.RMSNorm] = _rms_norm
