@@ -70,6 +70,8 @@ def _layers(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> dict[nn
     names = {p: name for name, p in parameters.items()}
     layers: dict[nn.Module, dict[str, str]] = {}
     places: dict[str, str] = {}
+    if torch.nn.modules.module._has_any_global_hook():
+        raise NotCoveredError("there are hooks on all modules (register_module_forward_hook and its like)")
     for path, module in model.named_modules():
         for attribute, p in module.named_parameters(recurse=False, remove_duplicate=False):
             if p not in names:

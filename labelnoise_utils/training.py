@@ -75,7 +75,7 @@ class Run:
         reg: (k,) the implicit regularizer.
         theta: (k, p) trainable parameters, flattened as ``torch.nn.utils.parameters_to_vector`` does.
         steps: number of steps that were made.
-        engine: "compiled" or "torch", the one that ran.
+        engine: "compiled" or "torch", the one that ran; "flow" from :func:`effective_flow`.
         seconds: duration of the steps alone, wall clock.
         interrupted: whether the run was stopped before its last step.
         model: a copy of the model, to put snapshots into; None after loading a file whose model is not the package's.

@@ -75,11 +75,32 @@ def public_calls():
             "implicit_regularizer",
             lambda m=method: ln.implicit_regularizer(ln.TwoLayerReLU(4), x, method=m),
         )
+    yield "implicit_regularizer", lambda: ln.implicit_regularizer(ln.MLP([1, 3, 1]), x[:, None], method="ghost")
+    yield "regularizer_by_parameter", lambda: ln.regularizer_by_parameter(ln.TwoLayerReLU(4), x)
+    yield "estimate_regularizer", lambda: ln.estimate_regularizer(ln.TwoLayerReLU(4), x, seed=3)
+    yield "Estimate", lambda: ln.Estimate(*ln.estimate_regularizer(ln.MLP([1, 3, 1]), x[:, None], chunk_size=1))
     yield "per_example_sq_norms", lambda: ln.per_example_sq_norms(ln.TwoLayerReLU(4), x)
+    point = ln.MLP([1, 3, 1], "tanh"), x[:2, None], y[:2]
+    yield "linearize", lambda: ln.linearize(*point[:2])
+    yield "Linearization", lambda: ln.linearize(*point[:2]).project_tangent(torch.ones(10, dtype=torch.float64))
+    yield "project_to_zero_error", lambda: ln.project_to_zero_error(*point)
+    yield "is_non_repellent", lambda: ln.is_non_repellent(*point, error_tol=9.0)
+    yield "tangential_gradient", lambda: ln.tangential_gradient(*point[:2])
+    yield "drift", lambda: ln.drift(*point[:2], lr=0.01, noise_std=0.5)
+    yield "stationary_variance", lambda: ln.stationary_variance(0.01, 0.5)
+    yield "ornstein_uhlenbeck", lambda: ln.ornstein_uhlenbeck(1.0, lr=0.01, noise_std=0.5)
+    yield (
+        "update_terms",
+        lambda: ln.update_terms(point[0], x[:1, None], y[:1], torch.ones(10, dtype=torch.float64), lr=0.01),
+    )
+    yield "expanded_sgd", lambda: ln.expanded_sgd(*point, lr=0.01, noise=noise, steps=10)
+    yield "effective_flow", lambda: ln.effective_flow(*point, lr=0.01, noise_std=0.5, steps=10)
     yield "curve_length", lambda: ln.curve_length(torch.sin, 0, 1)
     yield "convexity_changes", lambda: ln.convexity_changes(torch.sin, 0, 1, tol=0.1)
     yield "collinear_deviation", lambda: ln.collinear_deviation(torch.sin, x, y)
     yield "check", lambda: ln.check("one", 1, 1)
+    yield "playground", lambda: ln.playground(lr=0.01, seed=3)._repr_html_()
+    yield "explore", lambda: ln.explore(lambda lr: Figure(), lr=[0.1, 0.2])
     yield (
         "plots",
         lambda: ln.plots.functions(Figure().add_subplot(), [ln.TwoLayerReLU(4)], x, y, noise=True),
