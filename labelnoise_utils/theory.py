@@ -368,7 +368,7 @@ def is_non_repellent(
         error_tol: the largest ``|h - y|`` that counts as zero, in units of y.
 
     Returns:
-        True if the point is non-repellent: SGD stays near it for ``lr^-1.6`` steps. False if it is strongly repellent.
+        True if the point is non-repellent, so that SGD stays near it for ``lr^-1.6`` steps; False if it is strongly repellent.
 
     Raises:
         TypeError: if an argument has the wrong type.
