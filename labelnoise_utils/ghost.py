@@ -6,9 +6,8 @@ only the norm is wanted, and it costs less than the product.
 """
 
 import contextlib
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -231,21 +230,21 @@ def _sum_to(values: torch.Tensor, dims: int) -> torch.Tensor:
     return values.reshape(len(values), -1, *values.shape[values.dim() - dims :]).sum(dim=1)
 
 
-def _pairs(a: Iterable[torch.Tensor], g: torch.Tensor) -> torch.Tensor:
-    """Sum over the parts of a of ||sum_t a_t g_t^T||^2, (n,), where a part is (n, T, c) and g (n, T, d)."""
-    # By the products of all pairs of positions t: T^2 (c + d) multiplications, where the sum itself takes T c d.
-    return (sum(part @ part.mT for part in a) * (g @ g.mT)).sum(dim=(1, 2))
+def _products(a: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """||sum_t a_t g_t^T||^2, (n,), for a (n, T, c) and g (n, T, d)."""
+    positions, c, d = a.shape[1], a.shape[2], g.shape[2]
+    if positions == 1:
+        return squares(a) * squares(g)
+    # T^2 (c + d) multiplications for the products of all pairs of positions, T c d for the sum itself.
+    return ((a @ a.mT) * (g @ g.mT)).sum(dim=(1, 2)) if positions * (c + d) < c * d else squares(a.mT @ g)
 
 
 def _linear(layer: nn.Linear, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
     a, g = a.reshape(len(a), -1, a.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
-    positions, c, d = a.shape[1], a.shape[2], g.shape[2]
-    bias = squares(g if positions == 1 else g.sum(dim=1))
-    if positions == 1:
-        weight = squares(a) * bias
-    else:
-        weight = _pairs([a], g) if positions * (c + d) < c * d else squares(a.mT @ g)
-    return {"weight": weight, "bias": bias}
+    if g.shape[1] == 1:
+        bias = squares(g)
+        return {"weight": squares(a) * bias, "bias": bias}
+    return {"weight": _products(a, g), "bias": squares(g.sum(dim=1))}
 
 
 def _embedding(layer: nn.Embedding, tokens: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -260,19 +259,37 @@ def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: t
     dims = len(layer.kernel_size)
     # (n, b, channels, ...): the layer may get several pictures for one example, or one without a dimension for them.
     a, g = (v.reshape(len(v), -1, *v.shape[-dims - 1 :]) for v in (a, g))
+    bias = squares(g.flatten(3).sum(dim=(1, 3)))
     positions = g.shape[1] * math.prod(g.shape[3:])
     c, d = layer.in_channels // layer.groups * math.prod(layer.kernel_size), layer.out_channels // layer.groups
-    few = positions * (c + d) < c * d
+    # Patches hold c / d times as much as g.
+    if c <= d or positions * (c + d) < c * d:
+        patches = _patches(layer, _padded(layer, a))
+        g = g.flatten(3).unflatten(2, (layer.groups, d)).permute(0, 2, 1, 4, 3).reshape(len(patches), positions, d)
+        return {"weight": _products(patches, g).reshape(-1, layer.groups).sum(dim=1), "bias": bias}
     padding = layer.padding
-    if few or layer.padding_mode != "zeros" or isinstance(padding, str):
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        a = F.pad(a.flatten(0, 1), layer._reversed_padding_repeated_twice, mode=mode).unflatten(0, a.shape[:2])
-        padding = 0
-    weight = _few_positions(layer, a, g) if few else _many_positions(layer, a, g, padding)
-    return {"weight": weight, "bias": squares(g.flatten(3).sum(dim=(1, 3)))}
+    if layer.padding_mode != "zeros" or isinstance(padding, str):
+        a, padding = _padded(layer, a), 0
+    return {"weight": _by_convolution(layer, a, g, padding), "bias": bias}
 
 
-def _many_positions(
+def _padded(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor) -> torch.Tensor:
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return F.pad(a.flatten(0, 1), layer._reversed_padding_repeated_twice, mode=mode).unflatten(0, a.shape[:2])
+
+
+def _patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor) -> torch.Tensor:
+    """What the kernel reads at each position, (n groups, positions, c), of an input (n, b, channels, ...)."""
+    dims = len(layer.kernel_size)
+    for k, (size, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)):
+        a = a.unfold(3 + k, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    a = a.unflatten(2, (layer.groups, -1))
+    n, b, groups = a.shape[:3]
+    place, position = range(4 + dims, 4 + 2 * dims), range(4, 4 + dims)
+    return a.permute(0, 2, 3, *place, 1, *position).reshape(n * groups, -1, b * math.prod(a.shape[4 : 4 + dims])).mT
+
+
+def _by_convolution(
     layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: torch.Tensor, padding: int | tuple[int, ...]
 ) -> torch.Tensor:
     """The gradients of all examples in one call: those of a convolution with n times as many groups."""
@@ -281,25 +298,6 @@ def _many_positions(
     size = (n * layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
     gradient = CONVOLUTION_WEIGHT[type(layer)]
     return squares(gradient(a, size, g, layer.stride, padding, layer.dilation, n * layer.groups).reshape(n, -1))
-
-
-def _few_positions(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-    n, groups, dims = len(a), layer.groups, len(layer.kernel_size)
-    size = g.shape[-dims:]
-
-    def by_position(values: torch.Tensor) -> torch.Tensor:
-        """(n, b, groups c, ...) as (n groups, b positions, c)."""
-        values = values.flatten(3).unflatten(2, (groups, -1))
-        return values.permute(0, 2, 1, 4, 3).reshape(n * groups, -1, values.shape[3])
-
-    def shifted() -> Iterator[torch.Tensor]:
-        """What each place of the kernel reads."""
-        for place in itertools.product(*map(range, layer.kernel_size)):
-            begin = [d * k for d, k in zip(layer.dilation, place, strict=True)]
-            window = [slice(b, b + s * (m - 1) + 1, s) for b, s, m in zip(begin, layer.stride, size, strict=True)]
-            yield by_position(a[:, :, :, *window])
-
-    return _pairs(shifted(), by_position(g)).reshape(n, groups).sum(dim=1)
 
 
 def _normalised(a_hat: torch.Tensor, g: torch.Tensor, dims: int) -> dict[str, torch.Tensor]:
