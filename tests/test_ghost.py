@@ -316,3 +316,18 @@ def test_dtypes_that_cannot_hold_the_squares():
     values = torch.tensor([[3 + 4j, 1j]])
     assert squares(values).tolist() == [26]
     assert wide(numbers(3)).dtype == torch.float64 and len(numbers(3)) == N
+
+
+def test_hooks_on_all_modules_are_left_to_the_slower_ways():
+    """They run before the hooks of ghost norms, so what they change would not be seen."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    x = numbers(3)
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, args, h: 2 * h if isinstance(module, nn.Linear) else None
+    )
+    try:
+        with pytest.raises(ValueError, match="there are hooks on all modules"):
+            ln.implicit_regularizer(model, x, method="ghost")
+        assert_exact(model, x)
+    finally:
+        hook.remove()
