@@ -59,7 +59,10 @@ def ghost_sq_norms(
     if chunk_size is None:
         chunks = math.ceil(len(x) * sum(a + z.numel() for a, z in one.values()) / NUMBERS_PER_CHUNK)
         chunk_size = math.ceil(len(x) / max(1, chunks))
+    # On a processor torch convolves and pools pictures faster with the channels of a pixel side by side.
+    pictures = x.dim() == 4 and x.device.type == "cpu" and any(isinstance(layer, nn.Conv2d) for layer in one)
     for chunk in x.split(chunk_size):
+        chunk = chunk.contiguous(memory_format=torch.channels_last) if pictures else chunk
         taps = {layer: z.new_zeros(()).expand(len(chunk), *z.shape).requires_grad_() for layer, (_, z) in one.items()}
         yield _chunk(model, parameters, layers, chunk, taps)
 
