@@ -25,6 +25,26 @@ def as_number(name: str, value: object) -> float:
     return float(value)
 
 
+def as_positive(name: str, value: object) -> float:
+    """A finite real number above 0.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        TypeError: if it is no real number; a boolean is none.
+        ValueError: if it is NaN, infinite or not above 0.
+    """
+    number = as_number(name, value)
+    if number <= 0:
+        raise ValueError(f"{name} must be positive, got {number:g}")
+    return number
+
+
 def as_integer(name: str, value: object, least: int) -> int:
     """An integer from ``least`` on.
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.func import functional_call, grad, jacfwd
 from torch.overrides import TorchFunctionMode
 
-from .arguments import as_integer, as_number
+from .arguments import as_integer, as_positive
 from .hypothesis import attributes_kept, outside_inference_mode, trainable, twice_differentiable
 from .models.compiled import jit
 from .noise import LabelNoise, sgd_draws
@@ -52,9 +52,7 @@ def update_terms(
 
     Source: equation (6).
     """
-    lr = as_number("lr", lr)
-    if lr <= 0:
-        raise ValueError(f"lr must be positive, got {lr:g}")
+    lr = as_positive("lr", lr)
     order = as_integer("order", order, 0)
     error = errors(model, x, y)
     if len(x) != 1 or len(error) != 1:
@@ -225,10 +223,8 @@ def expanded_sgd(
 
     Source: equation (6).
     """
-    lr, steps, copies = as_number("lr", lr), as_integer("steps", steps, 1), as_integer("copies", copies, 1)
+    lr, steps, copies = as_positive("lr", lr), as_integer("steps", steps, 1), as_integer("copies", copies, 1)
     record, seed = as_integer("record", record, 1), as_integer("seed", seed, 0)
-    if lr <= 0:
-        raise ValueError(f"lr must be positive, got {lr:g}")
     if isinstance(terms, str) or not isinstance(terms, Iterable):
         raise TypeError(f"terms must be a collection of pairs among {TERMS}, got {terms!r}")
     terms = list(terms)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .arguments import as_integer, as_number
+from .arguments import as_integer, as_number, as_positive
 from .hypothesis import attributes_kept, check_per_example, outside_inference_mode, set_parameters, trainable
 from .regularizer import implicit_regularizer
 
@@ -148,9 +148,7 @@ def project_to_zero_error(
 
     Source: ours; it makes the points theta* of section 3.
     """
-    tol, max_steps = as_number("tol", tol), as_integer("max_steps", max_steps, 1)
-    if tol <= 0:
-        raise ValueError(f"tol must be positive, got {tol:g}")
+    tol, max_steps = as_positive("tol", tol), as_integer("max_steps", max_steps, 1)
     error = errors(model, x, y)
     y = y.to(error)
     start = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
@@ -230,9 +228,11 @@ def stationary_variance(lr: float, noise_std: float, batch_size: int = 1) -> flo
 
 
 def _settings(lr: float, noise_std: float, batch_size: int) -> tuple[float, float, int]:
-    lr, noise_std, batch_size = as_number("lr", lr), as_number("noise_std", noise_std), as_integer("batch_size", batch_size, 1)
-    if lr <= 0:
-        raise ValueError(f"lr must be positive, got {lr:g}")
+    lr, noise_std, batch_size = (
+        as_positive("lr", lr),
+        as_number("noise_std", noise_std),
+        as_integer("batch_size", batch_size, 1),
+    )
     if noise_std < 0:
         raise ValueError(f"noise_std must not be negative, got {noise_std:g}")
     return lr, noise_std, batch_size

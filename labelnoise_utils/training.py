@@ -30,7 +30,7 @@ from torch.nn.utils import parameters_to_vector
 from tqdm.auto import tqdm
 
 from . import models
-from .arguments import as_integer, as_number
+from .arguments import as_integer, as_positive
 from .hypothesis import check_per_example, set_parameters, trainable
 from .noise import LabelNoise, sgd_draws
 from .regularizer import loss_and_reg, per_example_sq_norms
@@ -280,9 +280,7 @@ def prepare(model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"x and y must hold the same number of examples, got {x.shape[0]} and {y.shape[0]}")
     check_per_example(model, x)
-    lr = as_number("lr", lr)
-    if lr <= 0:
-        raise ValueError(f"lr must be positive, got {lr:g}")
+    lr = as_positive("lr", lr)
     steps = as_integer("steps", steps, 1)
     seed = as_integer("seed", seed, 0)
     if noise is not None and not isinstance(noise, LabelNoise):

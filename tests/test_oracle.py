@@ -14,11 +14,11 @@ from backpack.extensions import BatchL2Grad
 from pyhessian import hessian
 from pyhessian.utils import hessian_vector_product
 from torch import nn
+from zoo import Function, N, plain_loop
 
 import labelnoise_utils as ln
 from labelnoise_utils.regularizer import Method
 
-N = 5
 METHODS = get_args(Method)
 
 pytestmark = [
@@ -34,36 +34,12 @@ def same_layers_every_time():
     torch.manual_seed(0)
 
 
-class Function(nn.Module):
-    """A module from its parts and a forward function."""
-
-    def __init__(self, forward, **parts):
-        super().__init__()
-        self.function = forward
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x):
-        return self.function(self, x)
-
-
 def numbers(*shape):
     return torch.randn(N, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def autograd_loop(model, x):
-    """||grad h(x_i)||^2 (n,), an example and an output at a time."""
-    free = [p for p in model.parameters() if p.requires_grad]
-    norms = torch.zeros(len(x), dtype=torch.float64)
-    for i in range(len(x)):
-        for h in model(x[i : i + 1]).flatten():
-            gradients = torch.autograd.grad(h, free, retain_graph=True, materialize_grads=True)
-            norms[i] += sum(g.square().sum() for g in gradients)
-    return norms
-
-
 def backpack_norms(model, x, **options):
-    """The same from BackPACK: BatchL2Grad of the sum over the batch, one output after another."""
+    """||grad h(x_i)||^2 (n,) from BackPACK: BatchL2Grad of the sum over the batch, one output after another."""
     model = extend(model)
     norms = torch.zeros(len(x), dtype=torch.float64)
     for k in range(model(x)[0].numel()):
@@ -140,7 +116,7 @@ def assert_same(measured, expected):
 
 def assert_others_wrong_and_ours_right(outside, model, x):
     """The outside number is off by more than 1 %, whatever rounding does; every method of ours that does not refuse is not."""
-    expected = autograd_loop(model, x)
+    expected = plain_loop(model, x)[0]
     assert (outside / expected - 1).abs().max() > 0.01
     assert_same(ln.per_example_sq_norms(model, x), expected)
     for method in METHODS:
@@ -280,7 +256,7 @@ class TestWhatOtherToolsGetSilentlyWrong:
         model, x = Function(lambda self, x: self.layer(x).tanh(), layer=nn.Linear(3, 1)).double(), numbers(3)
         with pytest.warns(UserWarning, match="does not have an extension for Module .*Function"):
             outside = backpack_norms(model, x)
-        assert_same(outside, autograd_loop(model, x))
+        assert_same(outside, plain_loop(model, x)[0])
 
     def test_backpack_where_a_layer_is_called_twice(self):
         """With retain_graph, as for several outputs: the norms of the two calls, without the product between them."""
@@ -314,7 +290,7 @@ class TestWhatOtherToolsGetSilentlyWrong:
     def test_the_usual_ghost_norm_of_a_sequence(self):
         """|a|^2 |g|^2 over all positions together: right for one position, too large for more."""
         model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 2, bias=False), nn.Flatten()).double()
-        assert_same(usual_ghost(model, numbers(1, 3)), autograd_loop(model, numbers(1, 3)))
+        assert_same(usual_ghost(model, numbers(1, 3)), plain_loop(model, numbers(1, 3))[0])
         assert_others_wrong_and_ours_right(usual_ghost(model, numbers(6, 3)), model, numbers(6, 3))
 
     def test_pyhessian_away_from_zero_error(self):
@@ -322,7 +298,7 @@ class TestWhatOtherToolsGetSilentlyWrong:
         model, x = ln.MLP([3, 8, 1], "tanh"), numbers(3)
         outside = pyhessian_half_trace(model, x, model(x).detach() + 10)
         reg = ln.implicit_regularizer(model, x).item()
-        assert reg == pytest.approx(autograd_loop(model, x).mean().item(), rel=1e-10)
+        assert reg == pytest.approx(plain_loop(model, x)[0].mean().item(), rel=1e-10)
         assert abs(outside / reg - 1) > 0.01
 
     def test_pyhessian_divides_by_the_outputs(self):
@@ -330,7 +306,7 @@ class TestWhatOtherToolsGetSilentlyWrong:
         model, x = ln.MLP([3, 8, 4], "tanh"), numbers(3)
         outside = pyhessian_half_trace(model, x, model(x).detach())
         reg = ln.implicit_regularizer(model, x).item()
-        assert reg == pytest.approx(autograd_loop(model, x).mean().item(), rel=1e-10)
+        assert reg == pytest.approx(plain_loop(model, x)[0].mean().item(), rel=1e-10)
         assert outside == pytest.approx(reg / 4, rel=1e-10)
 
     def test_pyhessian_stops_by_chance(self):
@@ -367,7 +343,7 @@ class TestWhatOtherToolsGetSilentlyWrong:
         model, x = nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 1)).double(), numbers(3)
         parameters = dict(model.named_parameters())
         norms = usual_vmap(model, parameters, x)
-        assert_same(norms, autograd_loop(model, x))
+        assert_same(norms, plain_loop(model, x)[0])
         expected = gradient_of_reg(model, x)
         outside = flat_gradient(norms.mean(), model)
         assert torch.linalg.norm(outside - expected) > 0.01 * torch.linalg.norm(expected)
