@@ -15,8 +15,6 @@ from torch import nn
 from torch.func import vmap
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
-from .hypothesis import attributes_kept
-
 # For one layer, from its input a (n, ...) and dh/dz (n, ...), ||dh_i/dp||^2 (n,) of each of its parameters p.
 Rule = Callable[[nn.Module, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
 
@@ -27,11 +25,62 @@ class NotCoveredError(ValueError):
     """Some trainable parameter reaches h by more ways than through one call of a layer that has a rule."""
 
 
+class LayerCalls:
+    """The layers with a rule, and what one call of the model on one example shows of them.
+
+    What speaks against the ghost norms is kept, and raised when they are asked for.
+
+    Args:
+        model: the hypothesis.
+        parameters: its trainable parameters by name.
+    """
+
+    def __init__(self, model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> None:
+        self._calls: list[tuple[nn.Module, torch.Tensor, int, torch.Tensor]] = []
+        self._refusal: NotCoveredError | None = None
+        self.layers: dict[nn.Module, dict[str, str]] = {}
+        try:
+            self.layers = _layers(model, parameters)
+        except NotCoveredError as error:
+            self._refusal = error
+
+    def watched(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block the model is called on one example."""
+
+        def leave(layer: nn.Module, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+            self._calls.append((layer, a, a._version, z))
+            return z
+
+        return _watched(self.layers, leave, {})
+
+    def input_sizes_and_outputs(self) -> dict[nn.Module, tuple[int, torch.Tensor]]:
+        """What went into each layer that was called, and what came out.
+
+        Returns:
+            For each of them a number of numbers, and a tensor.
+
+        Raises:
+            NotCoveredError: naming the parameter and the reason.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        seen: dict[nn.Module, tuple[int, torch.Tensor]] = {}
+        for layer, a, version, z in self._calls:
+            name = next(iter(self.layers[layer].values()))
+            if layer in seen:
+                raise NotCoveredError(f"parameter {name!r} belongs to a layer that is called more than once")
+            if a._version != version:
+                raise NotCoveredError(f"parameter {name!r} belongs to a layer whose input is changed in place later")
+            seen[layer] = a.numel(), z
+        return seen
+
+
 def ghost_sq_norms(
     model: nn.Module,
     parameters: Mapping[str, torch.Tensor],
     x: torch.Tensor,
     chunk_size: int | None,
+    calls: LayerCalls,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """``||dh(x_i)/dp||^2`` for each trainable parameter p and each example, summed over outputs, chunk by chunk.
 
@@ -44,6 +93,7 @@ def ghost_sq_norms(
         parameters: its trainable parameters by name.
         x: (n, ...).
         chunk_size: examples per chunk, by default as many as have ``2^21`` numbers going into and coming out of layers.
+        calls: what one call of the model has shown.
 
     Yields:
         For each name the norms of one chunk, differentiable where gradients are enabled.
@@ -54,8 +104,7 @@ def ghost_sq_norms(
     Source: equation (3); the norms of linear layers are those of Goodfellow (arXiv 1510.01799), of sequences those of
     Li, Tramer, Liang and Hashimoto (arXiv 2110.05679).
     """
-    layers = _layers(model, parameters)
-    one = _one_example(model, layers, x)
+    layers, one = calls.layers, calls.input_sizes_and_outputs()
     if chunk_size is None:
         chunks = math.ceil(len(x) * sum(a + z.numel() for a, z in one.values()) / NUMBERS_PER_CHUNK)
         chunk_size = math.ceil(len(x) / max(1, chunks))
@@ -75,8 +124,8 @@ def _layers(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> dict[nn
     if torch.nn.modules.module._has_any_global_hook():
         raise NotCoveredError("there are hooks on all modules (register_module_forward_hook and its like)")
     for path, module in model.named_modules():
-        for attribute, p in module.named_parameters(recurse=False, remove_duplicate=False):
-            if p not in names:
+        for attribute, p in module._parameters.items():
+            if p is None or p not in names:
                 continue
             name, place = names[p], f"{path}.{attribute}".lstrip(".")
             if name in places:
@@ -88,30 +137,6 @@ def _layers(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> dict[nn
             places[name] = place
             layers.setdefault(module, {})[attribute] = name
     return layers
-
-
-def _one_example(
-    model: nn.Module, layers: Mapping[nn.Module, Mapping[str, str]], x: torch.Tensor
-) -> dict[nn.Module, tuple[int, torch.Tensor]]:
-    """For each layer that is called, how many numbers go into it, and what comes out, for one example."""
-    seen: dict[nn.Module, tuple[int, torch.Tensor]] = {}
-    versions: dict[nn.Module, tuple[torch.Tensor, int]] = {}
-
-    def leave(layer: nn.Module, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        if layer in seen:
-            name = next(iter(layers[layer].values()))
-            raise NotCoveredError(f"parameter {name!r} belongs to a layer that is called more than once")
-        seen[layer] = a.numel(), z
-        versions[layer] = a, a._version
-        return z
-
-    with torch.no_grad(), attributes_kept(model), _watched(layers, leave, {}):
-        model(x[:1])
-    for layer, (a, version) in versions.items():
-        if a._version != version:
-            name = next(iter(layers[layer].values()))
-            raise NotCoveredError(f"parameter {name!r} belongs to a layer whose input is changed in place later")
-    return seen
 
 
 def _chunk(

@@ -30,8 +30,15 @@ def trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return parameters
 
 
-def check_per_example(model: torch.nn.Module, x: torch.Tensor) -> None:
+def check_per_example(
+    model: torch.nn.Module, x: torch.Tensor, within: contextlib.AbstractContextManager[None] | None = None
+) -> None:
     """Refuse a model whose output for one example is not a real function of that example and of theta.
+
+    Args:
+        model: the hypothesis; it is called once, on the first example.
+        x: (n, ...), the inputs.
+        within: entered around that call.
 
     Raises:
         TypeError: if x or the output is no tensor.
@@ -50,7 +57,7 @@ def check_per_example(model: torch.nn.Module, x: torch.Tensor) -> None:
         example = (~x.reshape(len(x), -1).isfinite()).any(dim=1).nonzero()[0].item()
         raise ValueError(f"x must be finite, got NaN or infinity in example {example}")
     _check_modules(model)
-    h = _call_once(model, x)
+    h = _call_once(model, x, within or contextlib.nullcontext())
     if not isinstance(h, torch.Tensor):
         raise TypeError(f"model must return a torch.Tensor, got {type(h).__name__}")
     if not h.is_floating_point():
@@ -78,7 +85,7 @@ def _check_modules(model: torch.nn.Module) -> None:
                 raise ValueError(f"{what} has scale_grad_by_freq, so what it calls its gradient is another vector")
 
 
-def _call_once(model: torch.nn.Module, x: torch.Tensor) -> object:
+def _call_once(model: torch.nn.Module, x: torch.Tensor, within: contextlib.AbstractContextManager[None]) -> object:
     one = x[:1].clone()
     version = one._version
     devices = [x.device] if x.is_cuda else []
@@ -86,7 +93,8 @@ def _call_once(model: torch.nn.Module, x: torch.Tensor) -> object:
         rng_state = torch.cuda.get_rng_state if x.is_cuda else torch.get_rng_state
         before = rng_state()
         try:
-            h = model(one)
+            with within:
+                h = model(one)
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"x of shape {tuple(x.shape)} and {x.dtype} is not what model takes: {error}") from error
         if not torch.equal(rng_state(), before):
@@ -180,6 +188,16 @@ def set_parameters(model: torch.nn.Module, theta: torch.Tensor) -> None:
     with torch.no_grad():
         for p, part in zip(parameters, theta.split(sizes), strict=True):
             p.copy_(part.view_as(p))
+
+
+def is_as_built(model: torch.nn.Module) -> bool:
+    """Whether its ``config`` builds a model with the same parameters: none tied, added, replaced or on another device."""
+
+    def layout(model: torch.nn.Module) -> list[tuple]:
+        return [(name, p.shape, p.dtype, p.device) for name, p in model.named_parameters()]
+
+    dtype = next(model.parameters()).dtype
+    return layout(model) == layout(type(model)(**model.config, dtype=dtype))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The implicit regularizer reg(theta) = (1/n) sum_i ||grad_theta h(x_i, theta)||^2 of any ``nn.Module``."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
@@ -9,7 +10,7 @@ from torch.func import functional_call, vmap
 from torch.overrides import TorchFunctionMode
 
 from .arguments import as_integer
-from .ghost import NotCoveredError, check_reached_through, ghost_sq_norms, squares, wide
+from .ghost import LayerCalls, NotCoveredError, check_reached_through, ghost_sq_norms, squares, wide
 from .hypothesis import (
     attributes_kept,
     check_per_example,
@@ -131,28 +132,30 @@ def _sq_norms(
         chunk_size = as_integer("chunk_size", chunk_size, 1)
     with outside_inference_mode():
         parameters = trainable(model)
-        check_per_example(model, x)
+        calls = LayerCalls(model, parameters) if method in ("auto", "ghost") else None
+        check_per_example(model, x, calls.watched() if calls else None)
         x = x.clone() if x.is_inference() else x
 
-        def by(way: Callable[..., Iterator[dict[str, torch.Tensor]]]) -> torch.Tensor:
-            return torch.cat([summary(norms) for norms in way(model, parameters, x, chunk_size)])
+        ways = {"ghost": functools.partial(ghost_sq_norms, calls=calls), "vmap": _vmap, "loop": _loop}
+
+        def by(way: str) -> torch.Tensor:
+            return torch.cat([summary(norms) for norms in ways[way](model, parameters, x, chunk_size)])
 
         with attributes_kept(model), twice_differentiable(model) if torch.is_grad_enabled() else contextlib.nullcontext():
             return _by_method(method, by, sum(p.numel() for p in parameters.values()))
 
 
-def _by_method(method: Method, by: Callable[..., torch.Tensor], count: int) -> torch.Tensor:
-    ways = {"ghost": ghost_sq_norms, "vmap": _vmap, "loop": _loop}
+def _by_method(method: Method, by: Callable[[str], torch.Tensor], count: int) -> torch.Tensor:
     if method == "auto":
         # With few examples to a chunk, vmap takes longer than the loop.
         for fast in ("ghost", "vmap") if 8 * count <= NUMBERS_PER_CHUNK else ("ghost",):
             try:
-                return by(ways[fast])
+                return by(fast)
             except Exception:
                 continue  # the loop works all the same, or says what is wrong
-        return by(_loop)
+        return by("loop")
     try:
-        return by(ways[method])
+        return by(method)
     except RuntimeError as error:
         raise ValueError(f"method {method!r} fails on the model: {error}") from error
 
