@@ -45,6 +45,26 @@ def as_positive(name: str, value: object) -> float:
     return number
 
 
+def as_nonnegative(name: str, value: object) -> float:
+    """A finite real number, 0 or above.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        TypeError: if it is no real number; a boolean is none.
+        ValueError: if it is NaN, infinite or negative.
+    """
+    number = as_number(name, value)
+    if number < 0:
+        raise ValueError(f"{name} must be at least 0, got {number:g}")
+    return number
+
+
 def as_integer(name: str, value: object, least: int) -> int:
     """An integer from ``least`` on.
 

@@ -10,7 +10,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch.nn.utils import parameters_to_vector
 
-from .arguments import as_integer, as_number, as_positive
+from .arguments import as_integer, as_nonnegative, as_positive
 from .hypothesis import parameters_kept, set_parameters, trainable
 from .noise import LabelNoise
 from .regularizer import implicit_regularizer, loss_and_reg
@@ -66,10 +66,7 @@ def effective_flow(
 
     Source: the informal statement after Theorem 1, with the variance in place of the standard deviation.
     """
-    noise_std, rtol, atol = as_number("noise_std", noise_std), as_positive("rtol", rtol), as_positive("atol", atol)
-    if noise_std < 0:
-        raise ValueError(f"noise_std must not be negative, got {noise_std:g}")
-    noise = LabelNoise(noise_std)
+    noise, rtol, atol = LabelNoise(as_nonnegative("noise_std", noise_std)), as_positive("rtol", rtol), as_positive("atol", atol)
     job = prepare(model, x, y, lr=lr, steps=steps, noise=noise, batch_size=batch_size, record=record)
     parameters = list(trainable(model).values())
     for p in parameters:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from .arguments import as_number
+from .arguments import as_nonnegative
 
 Kind = Literal["rademacher", "uniform", "gaussian"]
 
@@ -47,8 +47,7 @@ class LabelNoise:
     kind: Kind = "rademacher"
 
     def __post_init__(self) -> None:
-        if as_number("std", self.std) < 0:
-            raise ValueError(f"std must be at least 0, got {self.std:g}")
+        as_nonnegative("std", self.std)
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .arguments import as_integer, as_number, as_positive
+from .arguments import as_integer, as_nonnegative, as_number, as_positive
 from .hypothesis import attributes_kept, check_per_example, outside_inference_mode, set_parameters, trainable
 from .regularizer import implicit_regularizer
 
@@ -228,14 +228,7 @@ def stationary_variance(lr: float, noise_std: float, batch_size: int = 1) -> flo
 
 
 def _settings(lr: float, noise_std: float, batch_size: int) -> tuple[float, float, int]:
-    lr, noise_std, batch_size = (
-        as_positive("lr", lr),
-        as_number("noise_std", noise_std),
-        as_integer("batch_size", batch_size, 1),
-    )
-    if noise_std < 0:
-        raise ValueError(f"noise_std must not be negative, got {noise_std:g}")
-    return lr, noise_std, batch_size
+    return as_positive("lr", lr), as_nonnegative("noise_std", noise_std), as_integer("batch_size", batch_size, 1)
 
 
 def ornstein_uhlenbeck(
@@ -279,13 +272,11 @@ def ornstein_uhlenbeck(
     (3.0, 0.0)
     """
     lr, noise_std, batch_size = _settings(lr, noise_std, batch_size)
-    gamma, mean, variance = as_number("gamma", gamma), as_number("mean", mean), as_number("variance", variance)
+    gamma, mean, variance = as_number("gamma", gamma), as_number("mean", mean), as_nonnegative("variance", variance)
     if not (isinstance(steps, float) and steps == math.inf):
         steps = as_integer("steps", steps, 0)
     if gamma < 0 or lr * gamma >= 1:
         raise ValueError(f"gamma must be in [0, 1 / lr), got {gamma:g} for lr {lr:g}")
-    if variance < 0:
-        raise ValueError(f"variance must not be negative, got {variance:g}")
     if gamma == 0:
         return mean, variance
     q = 1 - 2 * lr * gamma
@@ -376,10 +367,7 @@ def is_non_repellent(
 
     Source: Theorem 1, Definitions 4 and 5.
     """
-    tol, error_tol = as_number("tol", tol), as_number("error_tol", error_tol)
-    for name, value in (("tol", tol), ("error_tol", error_tol)):
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value:g}")
+    tol, error_tol = as_nonnegative("tol", tol), as_nonnegative("error_tol", error_tol)
     error = errors(model, x, y).abs().max().item()
     if error > error_tol:
         raise ValueError(

@@ -11,12 +11,6 @@ from zoo import Function, N, assert_as_it_was, assert_gradients_close, gradient_
 import labelnoise_utils as ln
 
 
-@pytest.fixture(autouse=True)
-def same_layers_every_time():
-    """The layers of torch draw their initial parameters from the global state."""
-    torch.manual_seed(0)
-
-
 def mlp(outputs=2):
     return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, outputs)).double()
 

@@ -230,7 +230,7 @@ def poisoned():
 
 # What is passed instead, the error, and what the message must hold.
 BAD_INPUT = {
-    "noise_std negative": (dict(noise_std=-1), ValueError, "noise_std must not be negative, got -1"),
+    "noise_std negative": (dict(noise_std=-1), ValueError, "noise_std must be at least 0, got -1"),
     "noise_std text": (dict(noise_std="a"), TypeError, "noise_std must be a number, got 'a'"),
     "noise_std NaN": (dict(noise_std=NAN), ValueError, "noise_std must be finite, got nan"),
     "noise_std a law": (dict(noise_std=ln.LabelNoise(0.5)), TypeError, "noise_std must be a number, got LabelNoise"),

@@ -28,12 +28,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def same_layers_every_time():
-    """The layers of torch draw their initial parameters from the global state."""
-    torch.manual_seed(0)
-
-
 def numbers(*shape):
     return torch.randn(N, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 

@@ -18,12 +18,6 @@ X, Y = ln.twelve_points()
 CLOUD = torch.from_numpy(np.random.default_rng(0).normal(size=(7, 3)))
 
 
-@pytest.fixture(autouse=True)
-def same_layers_every_time():
-    """The layers of torch draw their initial parameters from the global state."""
-    torch.manual_seed(0)
-
-
 def short_run(model, x=X, y=Y, **arguments):
     defaults = dict(lr=0.002, steps=100, noise=ln.LabelNoise(0.5), record=6, progress=False)
     return ln.train(model, x, y, **defaults | arguments)

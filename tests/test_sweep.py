@@ -17,12 +17,6 @@ X, Y = ln.twelve_points()
 FOREVER = 10**10
 
 
-@pytest.fixture(autouse=True)
-def same_layers_every_time():
-    """The layers of torch draw their initial parameters from the global state."""
-    torch.manual_seed(0)
-
-
 def job(model, **arguments):
     defaults = dict(x=X, y=Y, lr=0.002, steps=1000, noise=ln.LabelNoise(0.5), record=20)
     return dict(model=model, **defaults | arguments)

@@ -533,16 +533,16 @@ BAD_INPUT = {
         TypeError,
         "max_steps must be an integer, got 2.5",
     ),
-    "test tol": (lambda: ln.is_non_repellent(tanh(), X, Y, tol=-1), ValueError, "tol must not be negative, got -1"),
+    "test tol": (lambda: ln.is_non_repellent(tanh(), X, Y, tol=-1), ValueError, "tol must be at least 0, got -1"),
     "error_tol": (
         lambda: ln.is_non_repellent(tanh(), X, Y, error_tol=-1),
         ValueError,
-        "error_tol must not be negative, got -1",
+        "error_tol must be at least 0, got -1",
     ),
     "lr 0": (lambda: ln.stationary_variance(0, 1), ValueError, "lr must be positive, got 0"),
     "lr text": (lambda: ln.stationary_variance("a", 1), TypeError, "lr must be a number, got 'a'"),
     "lr NaN": (lambda: ln.drift(tanh(), X, lr=NAN, noise_std=1), ValueError, "lr must be finite, got nan"),
-    "std negative": (lambda: ln.drift(tanh(), X, lr=0.1, noise_std=-1), ValueError, "noise_std must not be negative, got -1"),
+    "std negative": (lambda: ln.drift(tanh(), X, lr=0.1, noise_std=-1), ValueError, "noise_std must be at least 0, got -1"),
     "batch 0": (lambda: ln.stationary_variance(0.1, 1, 0), ValueError, "batch_size must be at least 1, got 0"),
     "batch 1.5": (lambda: ln.drift(tanh(), X, batch_size=1.5, **OU), TypeError, "batch_size must be an integer, got 1.5"),
     "gamma 10": (lambda: ln.ornstein_uhlenbeck(10, **OU), ValueError, r"gamma must be in \[0, 1 / lr\), got 10 for lr 0.1"),
@@ -558,7 +558,7 @@ BAD_INPUT = {
     "variance negative": (
         lambda: ln.ornstein_uhlenbeck(1, variance=-1, **OU),
         ValueError,
-        "variance must not be negative, got -1",
+        "variance must be at least 0, got -1",
     ),
     "mean infinite": (lambda: ln.ornstein_uhlenbeck(1, mean=INF, **OU), ValueError, "mean must be finite, got inf"),
 }
