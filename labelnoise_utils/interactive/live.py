@@ -39,18 +39,21 @@ def widget(draw: Callable[[Sequence[Value]], Picture], controls: Sequence[Contro
     import ipywidgets
 
     picture = ipywidgets.HTML(first.html())
-    status = ipywidgets.HTML()
     inputs = [_input(ipywidgets, control) for control in controls]
 
+    def told(then: str = "") -> str:
+        return f'<p role="status">{escape(in_words(controls, [entry.value for entry in inputs]))}{then}</p>'
+
+    status = ipywidgets.HTML(told())
+
     def redraw(_: object) -> None:
-        choice = [entry.value for entry in inputs]
-        status.value = f'<p role="status">{escape(in_words(controls, choice))}: drawing</p>'
+        status.value = told(": drawing")
         try:
-            picture.value = draw(choice).html()
+            picture.value = draw([entry.value for entry in inputs]).html()
         except Exception as error:  # what a callback raises appears nowhere in a notebook
             status.value = f'<p role="alert">{escape(f"{type(error).__name__}: {error}")}</p>'
         else:
-            status.value = f'<p role="status">{escape(in_words(controls, choice))}</p>'
+            status.value = told()
 
     for entry in inputs:
         entry.observe(redraw, "value")
