@@ -119,6 +119,29 @@ def mlp() -> Case:
     )
 
 
+def two_layer_sigmoidal() -> Case:
+    """Return the network of Theorem 3 with tanh units."""
+    x = torch.randn(64, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    # Scratch from torch, whose memory begins at a cache line.
+    scratch = torch.empty(50 * 11, dtype=torch.float64).numpy()
+    return Case(
+        name="two_layer_sigmoidal",
+        model=lambda: ln.TwoLayerSigmoidal(50, 10),
+        c_shape=(50, 10, scratch),
+        x=x,
+        y=torch.sin(x.sum(1)),
+        lr=1e-3,
+        steps=500_000,
+        memory_steps=5_000_000,
+        bars={
+            (STEP, C): 0.8,
+            (COMPILED, C): None,
+            (COMPILED, IDIOMATIC): 1000,
+            (TORCH, IDIOMATIC): 1.5,
+        },
+    )
+
+
 def idiomatic(case: Case, steps: int, noise_std: float) -> np.ndarray:
     """Label-noise SGD as one writes it in PyTorch, with fresh draws in every step.
 
@@ -271,7 +294,7 @@ def memory(case: Case) -> float:
 def main() -> None:
     """Measure, and print the table row by row."""
     torch.set_num_threads(1)
-    cases = {"relu": relu(), "mlp": mlp()}
+    cases = {case.name: case for case in (relu(), mlp(), two_layer_sigmoidal())}
     if sys.argv[1:2] == ["memory"]:
         print(memory(cases[sys.argv[2]]))
         return

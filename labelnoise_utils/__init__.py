@@ -4,15 +4,25 @@ Helper package of the book on Blanc, Gupta, Valiant and Valiant, "Implicit regul
 Ornstein-Uhlenbeck like process" (COLT 2020).
 """
 
-from . import plots
+from . import one_data_point, plots
 from .checks import check
-from .data import twelve_points
+from .convexity import TwoKinks, random_two_kinks, regularizer_by_unit
+from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
 from .estimate import Estimate, estimate_regularizer
 from .expansion import expanded_sgd, update_terms
 from .flow import effective_flow
 from .interactive import explore, playground
-from .measures import collinear_deviation, convexity_changes, curve_length
-from .models import MLP, Product, TwoLayerReLU
+from .interpolation import Interpolant, minimal_interpolant, minimum_convexity_changes
+from .measures import (
+    UnitClasses,
+    collinear_deviation,
+    convexity_changes,
+    curve_length,
+    effective_rank,
+    nuclear_norm,
+    unit_classes,
+)
+from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
 from .noise import LabelNoise, sgd_draws
 from .regularizer import implicit_regularizer, per_example_sq_norms, regularizer_by_parameter
 from .sweep import train_many, train_stages
@@ -24,6 +34,7 @@ from .theory import (
     ornstein_uhlenbeck,
     project_to_zero_error,
     stationary_variance,
+    tangential_curvature,
     tangential_gradient,
 )
 from .training import DivergenceError, Run, train
@@ -32,35 +43,53 @@ __all__ = [
     "MLP",
     "DivergenceError",
     "Estimate",
+    "Interpolant",
     "LabelNoise",
     "Linearization",
+    "MatrixSensing",
+    "Measurements",
     "Product",
     "Run",
+    "TwoKinks",
     "TwoLayerReLU",
+    "TwoLayerSigmoidal",
+    "UnitClasses",
     "check",
     "collinear_deviation",
     "convexity_changes",
     "curve_length",
     "drift",
     "effective_flow",
+    "effective_rank",
     "estimate_regularizer",
     "expanded_sgd",
     "explore",
     "implicit_regularizer",
     "is_non_repellent",
     "linearize",
+    "matrix_sensing",
+    "minimal_interpolant",
+    "minimum_convexity_changes",
+    "nuclear_norm",
     "ornstein_uhlenbeck",
+    "one_data_point",
+    "pack_measurements",
     "per_example_sq_norms",
     "playground",
     "plots",
     "project_to_zero_error",
+    "psd_uniqueness_bound",
+    "random_two_kinks",
     "regularizer_by_parameter",
+    "regularizer_by_unit",
     "sgd_draws",
     "stationary_variance",
+    "tangential_curvature",
     "tangential_gradient",
     "train",
     "train_many",
     "train_stages",
     "twelve_points",
+    "unit_classes",
     "update_terms",
 ]

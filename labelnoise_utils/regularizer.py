@@ -14,6 +14,7 @@ from .ghost import LayerCalls, NotCoveredError, check_reached_through, ghost_sq_
 from .hypothesis import (
     attributes_kept,
     check_per_example,
+    is_as_built,
     outside_inference_mode,
     parameters_kept,
     set_parameters,
@@ -264,6 +265,8 @@ def loss_and_reg(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean squared error and reg at many parameter vectors at once.
 
+    A class that has a shorter way defines a method ``loss_and_reg(theta, x, y)``, which then answers.
+
     Args:
         model: the hypothesis; its own parameters stay as they are.
         theta: (k, p), trainable parameters, flattened in the order of ``parameters_to_vector``.
@@ -275,6 +278,9 @@ def loss_and_reg(
 
     Source: equation (4), divided by n, and equation (3).
     """
+    if "loss_and_reg" in vars(type(model)) and is_as_built(model):
+        with torch.no_grad():
+            return model.loss_and_reg(theta, x, y)
     parameters = trainable(model)
     sizes = [p.numel() for p in parameters.values()]
     pairs = max(1, NUMBERS_PER_CHUNK // theta.shape[1])

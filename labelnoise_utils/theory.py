@@ -306,6 +306,49 @@ def tangential_gradient(model: torch.nn.Module, x: torch.Tensor, *, tol: float |
     return linearize(model, x, tol=tol).project_tangent(_gradient_of_reg(model, x))
 
 
+def tangential_curvature(
+    model: torch.nn.Module, x: torch.Tensor, *, tol: float | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Second derivatives of reg along the zero-error manifold, at a point where the first ones vanish.
+
+    With ``grad reg = sum_i mu_i grad h_i``, they are the eigenvalues of ``Hess reg - sum_i mu_i Hess h_i`` in the tangent
+    space: the second term is there because the manifold is curved. A negative one tells a saddle from a minimum. By a
+    backward pass for each parameter, so for small models.
+
+    Args:
+        model: with zero training error on x and the labels in mind, and non-repellent.
+        x: (n, ...), the inputs.
+        tol: of the rank, as in :func:`linearize`.
+
+    Returns:
+        The eigenvalues, smallest first (p - r,), and their orthonormal eigenvectors (p, p - r), a column each.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: as in :func:`linearize`.
+
+    Source: ours; Theorem 1 looks at first derivatives alone.
+    """
+    line = linearize(model, x, tol=tol)
+    parameters = list(trainable(model).values())
+    mu = torch.linalg.lstsq(line.jacobian.T, _gradient_of_reg(model, x)[:, None], driver="gelsd").solution[:, 0]
+    with outside_inference_mode(), attributes_kept(model), torch.enable_grad():
+        lagrangian = implicit_regularizer(model, x) - model(x).reshape(-1) @ mu
+        slopes = torch.autograd.grad(lagrangian, parameters, create_graph=True, materialize_grads=True)
+        rows = []
+        for slope in torch.cat([s.reshape(-1) for s in slopes]).unbind():
+            if not slope.requires_grad:
+                rows.append(torch.zeros(len(line.normal), dtype=slope.dtype))
+                continue
+            row = torch.autograd.grad(slope, parameters, retain_graph=True, materialize_grads=True)
+            rows.append(torch.cat([r.reshape(-1) for r in row]))
+    hessian = torch.stack(rows)
+    complete = torch.linalg.qr(line.normal, mode="complete").Q
+    tangent = complete[:, line.normal.shape[1] :]
+    values, vectors = torch.linalg.eigh(tangent.T @ ((hessian + hessian.T) / 2) @ tangent)
+    return values, tangent @ vectors
+
+
 def _gradient_of_reg(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Grad reg (p,), zero where reg is constant."""
     parameters = list(trainable(model).values())

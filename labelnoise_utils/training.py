@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from . import models
 from .arguments import as_integer, as_positive
-from .hypothesis import check_per_example, set_parameters, trainable
+from .hypothesis import check_per_example, is_as_built, set_parameters, trainable
 from .noise import LabelNoise, sgd_draws
 from .regularizer import loss_and_reg, per_example_sq_norms
 
@@ -124,7 +124,7 @@ class Run:
         Args:
             path: of the file, a NumPy ``.npz`` archive under any name; replaced if it exists.
         """
-        known = type(self.model) in BOOK_MODELS.values() and _is_as_built(self.model)
+        known = type(self.model) in BOOK_MODELS.values() and is_as_built(self.model)
         about = {
             "steps": self.steps,
             "engine": self.engine,
@@ -222,8 +222,8 @@ def train(
         batch_size: examples per step, B; None is the full batch, in order, each example with its own noise.
         seed: of all draws, >= 0. The same seed gives the same trajectory up to rounding, whatever the engine.
         record: how many snapshots (at most), log-spaced from step 0 to the last; or the step numbers themselves.
-        engine: "compiled" for the book's models in float64, "torch" for any module, "auto" takes the first where it can.
-            A subclass, or a model whose layers were tied or replaced, is not one of the book's.
+        engine: "compiled" for the book's models in float64 (MatrixSensing also in float32), "torch" for any module, "auto"
+            takes the first where it can. A subclass, or a model whose layers were tied or replaced, is not one of the book's.
         progress: show a progress bar, with rate and time left, once a run has taken two seconds.
 
     Returns:
@@ -299,11 +299,12 @@ def prepare(model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=
     if not torch.isfinite(h).all():
         raise ValueError("model(x) is not finite: the parameters to start from hold NaN or infinity, or are too large")
     # A kernel is for the class that it stands in, not for what a subclass makes of it.
-    has_kernel = "compiled_sgd" in vars(type(model)) and _is_as_built(model) and dtype == torch.float64
+    dtypes = getattr(model, "compiled_dtypes", (torch.float64,))
+    has_kernel = "compiled_sgd" in vars(type(model)) and is_as_built(model) and dtype in dtypes
     if engine == "compiled" and not has_kernel:
         raise ValueError(
-            f"engine='compiled' needs one of the book's models ({', '.join(models.__all__)}) as built, in float64 on the CPU,"
-            f" got {type(model).__name__} in {dtype}: use engine='torch', or 'auto'"
+            f"engine='compiled' needs one of the book's models ({', '.join(models.__all__)}) as built, on the CPU and in"
+            f" float64 (MatrixSensing also in float32), got {type(model).__name__} in {dtype}: use engine='torch', or 'auto'"
         )
     engine = "compiled" if has_kernel and engine != "torch" else "torch"
     return Job(model, x, y, lr, steps, noise, batch_size, seed, record, engine)
@@ -363,10 +364,12 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
         _raise_divergence(job, done, {0: begin} | snapshots)
     if done < job.steps:
         snapshots[done] = _flat(job.model)
+    recorded = np.array(list(snapshots), dtype=np.int64)
     theta = np.stack(list(snapshots.values()))
+    snapshots.clear()  # as many numbers as theta
     loss, reg = loss_and_reg(template, torch.from_numpy(theta).to(job.y.device), job.x, job.y)
     return Run(
-        step=np.array(list(snapshots), dtype=np.int64),
+        step=recorded,
         loss=loss.cpu().numpy(),
         reg=reg.cpu().numpy(),
         theta=theta,
@@ -386,14 +389,17 @@ def train_compiled(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
     ===========  =================  ==============================================================
     argument     shape              what it is
     ===========  =================  ==============================================================
-    ``theta``    (p,) float64       all parameters in one vector, changed in place
+    ``theta``    (p,)               all parameters in one vector, changed in place
     ``x``        (n, ...)           the inputs
-    ``y``        (n, ...) float64   the labels
+    ``y``        (n, ...)           the labels
     ``indices``  (S, B) int32       the examples that each step reads
-    ``noise``    (S, B, ...)        what is added to their labels
+    ``noise``    (S, B, ...)        what is added to their labels, float64
     ``lr``       a number           the learning rate
     ``frozen``   (q,)               positions in ``theta`` that keep their values
     ===========  =================  ==============================================================
+
+    ``theta``, ``x`` and ``y`` are float64, or of another type in ``model.compiled_dtypes``, where there is that attribute. If
+    the model has a method ``compiled_inputs(x)``, it is called once, on the tensor, and ``x`` is what it returns.
 
     It returns how many steps it made before the first residual that is not finite, so S if all is well; S may be 0. The
     class defines the method itself, and ``type(model)(**model.config, dtype=dtype)`` builds a model with the same
@@ -411,7 +417,7 @@ def train_compiled(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
     flags = [np.full(p.numel(), not p.requires_grad) for p in parameters]
     is_frozen = np.concatenate(flags)
     frozen, free = np.flatnonzero(is_frozen), np.flatnonzero(~is_frozen)
-    x, y = job.x.numpy(), job.y.numpy()
+    x, y = getattr(job.model, "compiled_inputs", torch.Tensor.numpy)(job.x), job.y.numpy()
 
     def descend(indices: np.ndarray, noise: np.ndarray) -> int:
         theta = parameters_to_vector(parameters).detach()
@@ -524,20 +530,11 @@ def _as_tensor(name: str, value: object, dtype: torch.dtype) -> torch.Tensor:
         raise ValueError(f"{name} must hold at least one example along dimension 0, got shape {tuple(tensor.shape)}")
     if tensor.is_floating_point() or name == "y":
         tensor = tensor.to(dtype)
-    if not torch.isfinite(tensor).all():
+    # The sum is proof enough and takes no memory, isfinite as much as the tensor and more.
+    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
         where = tuple(torch.nonzero(~torch.isfinite(tensor))[0].tolist())
         raise ValueError(f"{name} must be finite, got {tensor[where].item()} at index {where}")
     return tensor.detach().contiguous()
-
-
-def _is_as_built(model: torch.nn.Module) -> bool:
-    """Whether its ``config`` builds a model with the same parameters: none tied, added, replaced or on another device."""
-
-    def layout(model: torch.nn.Module) -> list[tuple]:
-        return [(name, p.shape, p.dtype, p.device) for name, p in model.named_parameters()]
-
-    dtype = next(model.parameters()).dtype
-    return layout(model) == layout(type(model)(**model.config, dtype=dtype))
 
 
 def _record(record: object, steps: int) -> np.ndarray:

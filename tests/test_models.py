@@ -29,6 +29,10 @@ MODELS = {
     "mlp-deep-relu": lambda seed: ln.MLP([3, 8, 6, 5, 2], "relu", seed=seed, bias_std=1.0),
     "mlp-deep-tanh": lambda seed: ln.MLP([3, 8, 6, 5, 2], "tanh", seed=seed, bias_std=1.0),
     "mlp-deep-logistic": lambda seed: ln.MLP([3, 8, 6, 5, 2], "logistic", seed=seed, bias_std=1.0),
+    "matrix": lambda seed: ln.MatrixSensing(4, init="gaussian", seed=seed),
+    "sigmoidal-tanh": lambda seed: ln.TwoLayerSigmoidal(7, 3, "tanh", seed=seed),
+    "sigmoidal-logistic": lambda seed: ln.TwoLayerSigmoidal(18, 10, "logistic", seed=seed),
+    "sigmoidal-scalar-input": lambda seed: ln.TwoLayerSigmoidal(5, 1, "tanh", seed=seed),
     "mlp-scalar-input": lambda seed: ln.MLP([1, 4, 4, 1], "tanh", seed=seed, bias_std=1.0),
 }
 
@@ -44,7 +48,12 @@ def random_data(model, n, seed):
     """Inputs and labels of the shapes that the model has."""
     rng = np.random.default_rng(1000 + seed)
     dimension = model.sizes[0] if isinstance(model, ln.MLP) else 1
-    x = torch.from_numpy(rng.normal(size=(n, dimension) if dimension > 1 else n))
+    shape = (n, dimension) if dimension > 1 else (n,)
+    if isinstance(model, ln.MatrixSensing):
+        shape = n, model.dim, model.dim
+    if isinstance(model, ln.TwoLayerSigmoidal):
+        shape = n, model.w.shape[1]
+    x = torch.from_numpy(rng.normal(size=shape))
     with torch.no_grad():
         return x, torch.from_numpy(rng.normal(size=model(x).shape))
 
@@ -385,6 +394,7 @@ class TestMLP:
 BUILDERS = {
     "relu": lambda **arguments: ln.TwoLayerReLU(6, **arguments),
     "mlp": lambda **arguments: ln.MLP([2, 4, 1], "tanh", **arguments),
+    "sigmoidal": lambda **arguments: ln.TwoLayerSigmoidal(6, 2, **arguments),
 }
 
 

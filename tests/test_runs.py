@@ -16,6 +16,7 @@ import labelnoise_utils as ln
 
 X, Y = ln.twelve_points()
 CLOUD = torch.from_numpy(np.random.default_rng(0).normal(size=(7, 3)))
+SENSED = ln.matrix_sensing(3, 1, 7).x
 
 
 def short_run(model, x=X, y=Y, **arguments):
@@ -35,6 +36,9 @@ RUNS = {
     "relu-without-skip": lambda: short_run(ln.TwoLayerReLU(5, skip=False)),
     "relu-frozen": lambda: short_run(frozen_relu()),
     "relu-float32": lambda: short_run(ln.TwoLayerReLU(5, dtype=torch.float32)),
+    "matrix": lambda: short_run(ln.MatrixSensing(3), SENSED, CLOUD[:, 0]),
+    "matrix-float32": lambda: short_run(ln.MatrixSensing(3, dtype=torch.float32), SENSED, CLOUD[:, 0]),
+    "sigmoidal": lambda: short_run(ln.TwoLayerSigmoidal(4, 3, "logistic"), CLOUD, CLOUD[:, 0]),
     "mlp": lambda: short_run(ln.MLP([3, 4, 4, 2], "tanh"), CLOUD, CLOUD[:, :2]),
     "one-snapshot": lambda: short_run(ln.Product(), record=[100]),
 }
@@ -104,7 +108,9 @@ def test_file_holds_the_whole_run(name, tmp_path):
     assert type(loaded.model) is type(run.model)
     flags = [[(n, p.dtype, p.requires_grad) for n, p in r.model.named_parameters()] for r in (run, loaded)]
     assert flags[0] == flags[1]
-    x = CLOUD if name == "mlp" else X.to(next(run.model.parameters()).dtype)
+    dtype = next(run.model.parameters()).dtype
+    inputs = {"mlp": CLOUD, "sigmoidal": CLOUD, "matrix": SENSED, "matrix-float32": SENSED}
+    x = inputs.get(name, X).to(dtype)
     for i in (0, -1):
         assert torch.equal(run.model_at(i)(x), loaded.model_at(i)(x))
 

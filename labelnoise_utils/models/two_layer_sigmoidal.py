@@ -1,0 +1,166 @@
+"""Two-layer networks of tanh or logistic units without biases: the model of Theorem 3."""
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from ..arguments import as_integer, as_nonnegative
+from .compiled import jit, logistic, tanh
+
+Sigmoid = Literal["tanh", "logistic"]
+FUNCTIONS = {"tanh": torch.tanh, "logistic": torch.sigmoid}
+
+
+class TwoLayerSigmoidal(torch.nn.Module):
+    r"""The hypothesis ``h(x, theta) = sum_i c_i s(w_i . x)``, with s the hyperbolic tangent or the logistic function.
+
+    At the start the entries of ``w_i`` are drawn from N(0, input_std^2), and ``c_i ~ N(0, output_std^2)``. There are no biases.
+
+    Args:
+        width: number of hidden units m.
+        dim: of the inputs, d.
+        activation: s; ``"logistic"`` is ``s(z) = 1 / (1 + exp(-z))``.
+        seed: of the initial parameters.
+        input_std: standard deviation of the entries of w at the start.
+        output_std: standard deviation of c_i at the start.
+        dtype: of the parameters.
+
+    Shapes: x (n, d); h (n,); parameters w (m, d) with a row for each unit, c (m,), in this order.
+
+    Raises:
+        TypeError: if ``width`` or ``dim`` is no integer, or a standard deviation no number.
+        ValueError: if ``width`` or ``dim`` is below 1, a standard deviation negative, or the activation unknown; or x has
+            another shape.
+
+    Source: Theorem 3 and Appendix C, whose w is the transpose.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        dim: int,
+        activation: Sigmoid = "tanh",
+        *,
+        seed: int = 0,
+        input_std: float = 1.0,
+        output_std: float = 1.0,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        width, dim = as_integer("width", width, 1), as_integer("dim", dim, 1)
+        check_activation(activation)
+        input_std, output_std = as_nonnegative("input_std", input_std), as_nonnegative("output_std", output_std)
+        self.config = {"width": width, "dim": dim, "activation": activation}
+        self.activation = activation
+        generator = torch.Generator().manual_seed(seed)
+        w = torch.randn(width, dim, generator=generator, dtype=torch.float64)
+        c = torch.randn(width, generator=generator, dtype=torch.float64)
+        self.w = torch.nn.Parameter((input_std * w).to(dtype))
+        self.c = torch.nn.Parameter((output_std * c).to(dtype))
+
+    def hidden(self, x: torch.Tensor) -> torch.Tensor:
+        """Values ``s(w_i . x)`` of the hidden units, (n, m), for x (n, d)."""
+        if x.dim() != 2 or x.shape[1] != self.w.shape[1]:
+            raise ValueError(f"x must have shape (n, {self.w.shape[1]}), got {tuple(x.shape)}")
+        return FUNCTIONS[self.activation](x @ self.w.T)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Output h, (n,), for x (n, d)."""
+        return self.hidden(x) @ self.c
+
+    def compiled_sgd(
+        self,
+        theta: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        indices: np.ndarray,
+        noise: np.ndarray,
+        lr: float,
+        frozen: np.ndarray,
+    ) -> int:
+        """Step ``theta = (w, c)`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
+        width, dim = self.w.shape
+        # The kernel's loops run over units, so there w is transposed: each coordinate's weights side by side.
+        order = np.concatenate([np.arange(width * dim).reshape(width, dim).T.ravel(), np.arange(width) + width * dim])
+        by_coordinate = theta[order]
+        place = np.argsort(order)[frozen]
+        done = _sgd(by_coordinate, width, self.activation == "tanh", x, y, indices, noise, lr, place)
+        theta[order] = by_coordinate
+        return done
+
+
+def check_activation(name: object) -> None:
+    """Refuse the name of another activation.
+
+    Raises:
+        ValueError: if it is neither "tanh" nor "logistic".
+    """
+    if name not in get_args(Sigmoid):
+        raise ValueError(f"activation must be one of {', '.join(get_args(Sigmoid))}, got {name!r}")
+
+
+@jit
+def _step(w, c, h, is_tanh, x, target, lr):
+    """One step of equation (5) on one example, in place: w (d, m), c (m,).
+
+    ``h`` (m,) is scratch: the units' values, later ``2 lr residual`` times the derivative of the output in ``w_i . x``.
+
+    Returns:
+        The residual, output - target, before the step.
+    """
+    dim, m = w.shape
+    x_j = x[0]
+    for i in range(m):
+        h[i] = w[0, i] * x_j
+    for j in range(1, dim):
+        x_j = x[j]
+        for i in range(m):
+            h[i] += w[j, i] * x_j
+    if is_tanh:
+        for i in range(m):
+            h[i] = tanh(h[i])
+    else:
+        for i in range(m):
+            h[i] = logistic(h[i])
+    residual = -target
+    for i in range(m):
+        residual += c[i] * h[i]
+    s = 2 * lr * residual
+    for i in range(m):
+        slope = 1 - h[i] * h[i] if is_tanh else h[i] * (1 - h[i])
+        g = s * c[i] * slope
+        c[i] -= s * h[i]
+        h[i] = g
+    for j in range(dim):
+        x_j = x[j]
+        for i in range(m):
+            w[j, i] -= h[i] * x_j
+    return residual
+
+
+@jit
+def _sgd(theta, m, is_tanh, x, y, indices, noise, lr, frozen):
+    steps, batch_size = indices.shape
+    kept, start, total = theta[frozen], np.empty_like(theta), np.empty_like(theta)
+    w, c, scratch = theta[:-m].reshape(x.shape[1], m), theta[-m:], np.empty(m)
+    for t in range(steps):
+        if batch_size == 1:
+            i = indices[t, 0]
+            residual = _step(w, c, scratch, is_tanh, x[i], y[i] + noise[t, 0], lr)
+        else:
+            # The step on a batch is the mean of the steps on its examples, all from the same point.
+            residual = 0.0
+            start[:] = theta
+            total[:] = 0
+            for k in range(batch_size):
+                theta[:] = start
+                i = indices[t, k]
+                residual += _step(w, c, scratch, is_tanh, x[i], y[i] + noise[t, k], lr)
+                total += theta
+            theta[:] = total / batch_size
+        for j in range(frozen.size):
+            theta[frozen[j]] = kept[j]
+        if not abs(residual) < np.inf:
+            return t
+    return steps
