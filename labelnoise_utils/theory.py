@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import torch
 
 from .arguments import as_integer, as_nonnegative, as_number, as_positive
-from .hypothesis import attributes_kept, check_per_example, outside_inference_mode, set_parameters, trainable
+from .hypothesis import (
+    attributes_kept,
+    check_per_example,
+    outside_inference_mode,
+    set_parameters,
+    trainable,
+    twice_differentiable,
+)
 from .regularizer import implicit_regularizer
 
 LARGEST_JACOBIAN = 2**27
@@ -332,7 +339,7 @@ def tangential_curvature(
     line = linearize(model, x, tol=tol)
     parameters = list(trainable(model).values())
     mu = torch.linalg.lstsq(line.jacobian.T, _gradient_of_reg(model, x)[:, None], driver="gelsd").solution[:, 0]
-    with outside_inference_mode(), attributes_kept(model), torch.enable_grad():
+    with outside_inference_mode(), attributes_kept(model), twice_differentiable(model), torch.enable_grad():
         lagrangian = implicit_regularizer(model, x) - model(x).reshape(-1) @ mu
         slopes = torch.autograd.grad(lagrangian, parameters, create_graph=True, materialize_grads=True)
         rows = []

@@ -426,6 +426,31 @@ class TestDrift:
         torch.testing.assert_close(loose, -0.01 * ln.tangential_gradient(model, x, tol=0.99), rtol=1e-13, atol=0)
 
 
+class TestTangentialCurvature:
+    @pytest.mark.parametrize("name", POINTS)
+    def test_second_derivative_on_the_manifold(self, name):
+        """Of reg along a walk in a tangent direction, brought back to zero error at each end; also where reg has a slope."""
+        model, x, y = POINTS[name]()
+        values, vectors = ln.tangential_curvature(model, x)
+        jacobian = ln.linearize(model, x).jacobian
+        assert (jacobian @ vectors).abs().max() < 1e-12 * jacobian.norm()
+        theta, middle, t = flat(model), ln.implicit_regularizer(model, x).item(), 1e-3
+        for k in (0, len(values) - 1):
+            ends = []
+            for sign in (1, -1):
+                nn.utils.vector_to_parameters(theta + sign * t * vectors[:, k], model.parameters())
+                ln.project_to_zero_error(model, x, y, tol=1e-14)
+                ends.append(ln.implicit_regularizer(model, x).item())
+            second = (sum(ends) - 2 * middle) / t**2
+            assert second == pytest.approx(values[k].item(), rel=1e-3, abs=1e-4)
+
+    def test_fused_attention(self):
+        model, x = specimen("transformer layer of torch")
+        values, vectors = ln.tangential_curvature(model, x[:2])
+        assert values.isfinite().all() and values.diff().min() >= 0
+        assert vectors.shape == (sum(p.numel() for p in model.parameters()), len(values))
+
+
 class TestIsNonRepellent:
     one = torch.ones(1, dtype=torch.float64)
 
