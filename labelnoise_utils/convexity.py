@@ -75,7 +75,7 @@ class TwoKinks:
 
     @property
     def case(self) -> int:
-        """1 to 4, the column of Figure 4: by whether each of the two units is active on its right or on its left."""
+        """The column of Figure 4, from 1 to 4, by whether each of the two units is active on its right or on its left."""
         a, _, _ = self._pair()
         return {signs: case for case, signs in SIGNS.items()}[tuple(np.sign(a).astype(int).tolist())]
 

@@ -65,7 +65,8 @@ def minimal_interpolant(x: torch.Tensor, y: torch.Tensor, *, clearance: float = 
     ``|p| / w`` has a closed form; it is added, and the programme solved again until no kink is worth it. So kinks are not
     confined to a grid, and ``lower_bound`` certifies the result.
 
-    A unit is not active at its own kink (``relu'(0) = 0``): w drops where k meets a point, and the best kinks often lie there.
+    A unit is not active at its own kink (``relu'(0) = 0``): at a point w jumps, and has the lower of its two one-sided values
+    there. The best kinks often lie on points.
     Where the optimum is not unique, one with few kinks is returned. In the outermost gaps that is always so: there a unit is
     active at a single point and costs the same wherever its kink is; it is put on the second, or last but one, point.
 

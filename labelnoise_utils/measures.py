@@ -201,7 +201,8 @@ def unit_classes(model: TwoLayerSigmoidal, x: torch.Tensor, *, tol: float) -> Un
 
     While the noise is on, the cloud has a standard deviation of ``sqrt(lr noise_std^2 / batch_size)`` in each direction that
     restores. With one data point there is one such direction, so the parameters (c_i, w_i) of no unit move further than that
-    (with n points at most sqrt(n) times as far), and h_i at most ``|x| max s'`` times as far as w_i, where ``max s'`` is 1 for tanh and 1/4 for the logistic. So, with what the noise cannot tell apart as one class,
+    (with n points at most sqrt(n) times as far), and h_i at most ``|x| max s'`` times as far as w_i, where ``max s'`` is 1 for
+    tanh and 1/4 for the logistic. So, with what the noise cannot tell apart as one class,
 
     ``tol = max(1, |x| max s') * stationary_variance(lr, noise_std, batch_size) ** 0.5``.
 
