@@ -150,7 +150,7 @@ def pack_measurements(measurements: torch.Tensor) -> torch.Tensor:
 
 
 def psd_uniqueness_bound(dim: int, rank: int) -> float:
-    """How many random measurements leave X* the only positive semidefinite matrix that meets them: about so many.
+    """About how many random measurements make X* the only positive semidefinite matrix that fits them.
 
     A positive semidefinite X has the labels of X* exactly if D = X - X* is measured as 0, and the D for which X* + t D
     stays positive semidefinite for some t > 0 form, up to their closure, the cone of symmetric D that are positive semidefinite
@@ -164,8 +164,8 @@ def psd_uniqueness_bound(dim: int, rank: int) -> float:
     codimension n, which meets a convex cone in 0 alone with high probability once n exceeds the cone's statistical
     dimension by a few times d, the root of the dimension around it, and meets it elsewhere if n falls short by as much.
 
-    So with more measurements than this, an algorithm that fits them with X = U U^T has found X*, and nothing is learnt
-    about what it prefers.
+    So with clearly more measurements than this, an algorithm that fits them with X = U U^T has found X*, and nothing is
+    learnt about what it prefers.
 
     Args:
         dim: d.
