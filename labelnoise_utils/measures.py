@@ -64,8 +64,7 @@ def convexity_changes(f: Function, lo: float, hi: float, *, tol: float) -> int:
     >>> convexity_changes(torch.sin, 0.1, 9.0, tol=0.1)
     2
     """
-    if as_number("tol", tol) <= 0:
-        raise ValueError(f"tol must be positive, got {tol}")
+    tol = as_positive("tol", tol)
     x, y = _sample(f, lo, hi)
     slopes = (y.diff() / x.diff()).tolist()
     low = high = slopes[0]

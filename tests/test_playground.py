@@ -41,7 +41,7 @@ class TestWhatIsRefused:
         [
             ("lr", 0, "lr must be positive, got 0"),
             ("lr", -0.1, "lr must be positive, got -0.1"),
-            ("noise_std", -1, "noise_std must be 0 or positive, got -1"),
+            ("noise_std", -1, "noise_std must be at least 0, got -1"),
             ("batch_size", 0, "batch_size must be at least 1, got 0"),
             ("batch_size", 1025, "batch_size must be at most 1024, got 1025"),
             ("u", -0.1, "u must lie between 0 and 3, .* got -0.1"),

@@ -7,7 +7,7 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 
-from ..arguments import as_integer, as_number
+from ..arguments import as_integer, as_nonnegative, as_number, as_positive
 from .controls import as_text
 
 REACH = 3.0
@@ -139,14 +139,9 @@ def playground(
     >>> playground(lr=0.01, u=2, v=0.5)
     Playground(lr=0.01, noise_std=0.5, batch_size=1, u=2.0, v=0.5, particles=300, seed=0)
     """
-    lr, noise_std = as_number("lr", lr), as_number("noise_std", noise_std)
-    if lr <= 0:
-        raise ValueError(f"lr must be positive, got {lr}")
-    if noise_std < 0:
-        raise ValueError(f"noise_std must be 0 or positive, got {noise_std}")
     return Playground(
-        lr,
-        noise_std,
+        as_positive("lr", lr),
+        as_nonnegative("noise_std", noise_std),
         _as_count("batch_size", batch_size, 1, MAX_BATCH),
         _as_place("u", u),
         _as_place("v", v),
