@@ -4,31 +4,38 @@ Helper package of the book on Blanc, Gupta, Valiant and Valiant, "Implicit regul
 Ornstein-Uhlenbeck like process" (COLT 2020).
 """
 
-from . import one_data_point, plots
-from .checks import check
-from .convexity import TwoKinks, random_two_kinks, regularizer_by_unit
 from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
-from .estimate import Estimate, estimate_regularizer
-from .expansion import expanded_sgd, update_terms
-from .flow import effective_flow
-from .interactive import explore, playground
-from .interpolation import Interpolant, minimal_interpolant, minimum_convexity_changes
-from .measures import (
+from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
+from .page import check, explore, playground, plots
+from .regularizer import (
+    Estimate,
+    estimate_regularizer,
+    implicit_regularizer,
+    per_example_sq_norms,
+    regularizer_by_parameter,
+)
+from .sgd import DivergenceError, LabelNoise, Run, sgd_draws, train, train_many, train_stages
+from .simplicity import (
+    Interpolant,
+    TwoKinks,
     UnitClasses,
     collinear_deviation,
     convexity_changes,
     curve_length,
     effective_rank,
+    minimal_interpolant,
+    minimum_convexity_changes,
     nuclear_norm,
+    one_data_point,
+    random_two_kinks,
+    regularizer_by_unit,
     unit_classes,
 )
-from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
-from .noise import LabelNoise, sgd_draws
-from .regularizer import implicit_regularizer, per_example_sq_norms, regularizer_by_parameter
-from .sweep import train_many, train_stages
 from .theory import (
     Linearization,
     drift,
+    effective_flow,
+    expanded_sgd,
     is_non_repellent,
     linearize,
     ornstein_uhlenbeck,
@@ -36,8 +43,10 @@ from .theory import (
     stationary_variance,
     tangential_curvature,
     tangential_gradient,
+    update_terms,
 )
-from .training import DivergenceError, Run, train
+
+__version__ = "0.1.0"
 
 __all__ = [
     "MLP",

@@ -106,7 +106,7 @@ class MatrixSensing(torch.nn.Module):
         return total / len(x)
 
     def loss_and_reg(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean squared error and reg at many U at once; as :func:`labelnoise_utils.regularizer.loss_and_reg`.
+        """Mean squared error and reg at many U at once; as :func:`labelnoise_utils.regularizer.snapshots.loss_and_reg`.
 
         Args:
             theta: (k, d^2).
@@ -166,7 +166,7 @@ class MatrixSensing(torch.nn.Module):
         lr: float,
         frozen: np.ndarray,
     ) -> int:
-        """Step ``theta = U`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`, x packed."""
+        """Step ``theta = U`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`, x packed."""
         u = theta.reshape(self.dim, self.dim)
         return _sgd(u, x, y, indices, noise.astype(theta.dtype, copy=False), lr, frozen)
 

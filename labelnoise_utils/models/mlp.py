@@ -93,7 +93,7 @@ class MLP(torch.nn.Module):
         lr: float,
         frozen: np.ndarray,
     ) -> int:
-        """Step ``theta = (W_1, b_1, ...)`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
+        """Step ``theta = (W_1, b_1, ...)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
         sizes = np.array(self.sizes)
         code = {"relu": RELU, "tanh": TANH, "logistic": LOGISTIC}[self.activation]
         outputs = self.sizes[-1]

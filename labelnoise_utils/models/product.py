@@ -41,7 +41,7 @@ class Product(torch.nn.Module):
         lr: float,
         frozen: np.ndarray,
     ) -> int:
-        """Step ``theta = (u, v)`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
+        """Step ``theta = (u, v)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
         return _sgd(theta, y, indices, noise, lr, frozen)
 
 

@@ -71,7 +71,7 @@ class TwoLayerReLU(torch.nn.Module):
         lr: float,
         frozen: np.ndarray,
     ) -> int:
-        """Step ``theta = (a, b, c, a0, b0)`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
+        """Step ``theta = (a, b, c, a0, b0)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
         return _sgd(theta, self.a.numel(), x, y, indices, noise, lr, frozen)
 
 

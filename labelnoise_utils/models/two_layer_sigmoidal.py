@@ -79,7 +79,7 @@ class TwoLayerSigmoidal(torch.nn.Module):
         lr: float,
         frozen: np.ndarray,
     ) -> int:
-        """Step ``theta = (w, c)`` in place; arguments as in :func:`labelnoise_utils.training.train_compiled`."""
+        """Step ``theta = (w, c)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
         width, dim = self.w.shape
         # The kernel's loops run over units, so there w is transposed: each coordinate's weights side by side.
         order = np.concatenate([np.arange(width * dim).reshape(width, dim).T.ravel(), np.arange(width) + width * dim])

@@ -1,0 +1,68 @@
+"""The face that needs no kernel: all pictures in one piece of HTML, and inputs that choose among them."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+
+from .controls import Control
+from .pictures import Picture
+
+
+def moving(pictures: Sequence[Picture], start: int, controls: Sequence[Control]) -> str:
+    """HTML that moves by itself; it asks for nothing from outside and is the same for the same pictures.
+
+    Args:
+        pictures: one for each combination of values, that of the last control running fastest.
+        start: number of the picture to show first.
+        controls: what the reader chooses from.
+
+    Returns:
+        A piece of HTML with its style and its script. The inputs show only where the script runs.
+    """
+    images = "\n".join(picture.html(hidden=number != start) for number, picture in enumerate(pictures))
+    inputs = "\n".join(map(_input, controls))
+    return f"""<div class="labelnoise-explore" role="group" aria-label="Figure with controls">
+<style>{_file("figure.css")}</style>
+{images}
+<div class="labelnoise-controls" hidden>
+{inputs}
+</div>
+<p role="status"></p>
+<script>{_file("explore.js")}</script>
+</div>"""
+
+
+def still(picture: Picture, said: str) -> str:
+    """One picture and a sentence below it.
+
+    Args:
+        picture: what to show.
+        said: the sentence.
+
+    Returns:
+        A piece of HTML with its style.
+    """
+    return f"""<div class="labelnoise-explore" data-ready>
+<style>{_file("figure.css")}</style>
+{picture.html()}
+<p>{escape(said)}</p>
+</div>"""
+
+
+def _input(control: Control) -> str:
+    start = control.values.index(control.start)
+    label = f"<span>{escape(control.label)}</span>"
+    if control.is_numeric:
+        texts = escape(json.dumps(control.texts))
+        field = f'<input type="range" min="0" max="{len(control.texts) - 1}" value="{start}" data-texts="{texts}"'
+        return f'<label>{label} {field} autocomplete="off"></label><span aria-hidden="true"></span>'
+    options = "".join(
+        f'<option value="{number}"{" selected" * (number == start)}>{escape(text)}</option>'
+        for number, text in enumerate(control.texts)
+    )
+    return f'<label>{label} <select autocomplete="off">{options}</select></label><span></span>'
+
+
+def _file(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8").strip().replace("</", "<\\/")

@@ -1,0 +1,154 @@
+"""The rules of the ghost norms: ||dh/dp||^2 for the parameters p of a layer, from its input and its output gradient.
+
+The gradient of h(x_i) by the weight of a layer is a product of two things that one backward pass over many examples
+gives for all of them: what went into the layer and dh/dz, where z came out of it. Of that product only the norm is
+wanted, and it costs less than the product.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
+
+# For one layer, from its input a (n, ...) and dh/dz (n, ...), ||dh_i/dp||^2 (n,) of each of its parameters p.
+Rule = Callable[[nn.Module, torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
+
+
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """Half-precision values as float32, in which their squares can be summed; complex ones as pairs of real ones.
+
+    Returns:
+        The values, or a copy.
+    """
+    if values.is_complex():
+        return torch.view_as_real(values)
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def squares(values: torch.Tensor) -> torch.Tensor:
+    """Sum of squares over all dimensions but the first.
+
+    Returns:
+        (n,).
+    """
+    # Torch sums in pairs; the accumulator of vector_norm would lose three digits in float32.
+    return wide(values).reshape(len(values), -1).square().sum(dim=1)
+
+
+def _sum_to(values: torch.Tensor, dims: int) -> torch.Tensor:
+    """(n, ..., last dims) summed over the dots."""
+    return values.reshape(len(values), -1, *values.shape[values.dim() - dims :]).sum(dim=1)
+
+
+def _products(a: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """||sum_t a_t g_t^T||^2, (n,), for a (n, T, c) and g (n, T, d)."""
+    positions, c, d = a.shape[1], a.shape[2], g.shape[2]
+    if positions == 1:
+        return squares(a) * squares(g)
+    # T^2 (c + d) multiplications for the products of all pairs of positions, T c d for the sum itself.
+    return ((a @ a.mT) * (g @ g.mT)).sum(dim=(1, 2)) if positions * (c + d) < c * d else squares(a.mT @ g)
+
+
+def _linear(layer: nn.Linear, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    a, g = a.reshape(len(a), -1, a.shape[-1]), g.reshape(len(g), -1, g.shape[-1])
+    if g.shape[1] == 1:
+        bias = squares(g)
+        return {"weight": squares(a) * bias, "bias": bias}
+    return {"weight": _products(a, g), "bias": squares(g.sum(dim=1))}
+
+
+def _embedding(layer: nn.Embedding, tokens: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    tokens, g = tokens.reshape(len(tokens), -1), g.reshape(len(g), -1, g.shape[-1])
+    same = tokens[:, :, None] == tokens[:, None, :]
+    if layer.padding_idx is not None:
+        same = same & (tokens != layer.padding_idx)[:, None]
+    return {"weight": (same * (g @ g.mT)).sum(dim=(1, 2))}
+
+
+def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    dims = len(layer.kernel_size)
+    # (n, b, channels, ...): the layer may get several pictures for one example, or one without a dimension for them.
+    a, g = (v.reshape(len(v), -1, *v.shape[-dims - 1 :]) for v in (a, g))
+    bias = squares(g.flatten(3).sum(dim=(1, 3)))
+    positions = g.shape[1] * math.prod(g.shape[3:])
+    c, d = layer.in_channels // layer.groups * math.prod(layer.kernel_size), layer.out_channels // layer.groups
+    # Patches hold c / d times as much as g.
+    if c <= d or positions * (c + d) < c * d:
+        patches = _patches(layer, _padded(layer, a))
+        g = g.flatten(3).unflatten(2, (layer.groups, d)).permute(0, 2, 1, 4, 3).reshape(len(patches), positions, d)
+        return {"weight": _products(patches, g).reshape(-1, layer.groups).sum(dim=1), "bias": bias}
+    padding = layer.padding
+    if layer.padding_mode != "zeros" or isinstance(padding, str):
+        a, padding = _padded(layer, a), 0
+    return {"weight": _by_convolution(layer, a, g, padding), "bias": bias}
+
+
+def _padded(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor) -> torch.Tensor:
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return F.pad(a.flatten(0, 1), layer._reversed_padding_repeated_twice, mode=mode).unflatten(0, a.shape[:2])
+
+
+def _patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor) -> torch.Tensor:
+    """What the kernel reads at each position, (n groups, positions, c), of an input (n, b, channels, ...)."""
+    dims = len(layer.kernel_size)
+    for k, (size, stride, dilation) in enumerate(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)):
+        a = a.unfold(3 + k, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    a = a.unflatten(2, (layer.groups, -1))
+    n, b, groups = a.shape[:3]
+    place, position = range(4 + dims, 4 + 2 * dims), range(4, 4 + dims)
+    return a.permute(0, 2, 3, *place, 1, *position).reshape(n * groups, -1, b * math.prod(a.shape[4 : 4 + dims])).mT
+
+
+def _by_convolution(
+    layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: torch.Tensor, padding: int | tuple[int, ...]
+) -> torch.Tensor:
+    """The gradients of all examples in one call: those of a convolution with n times as many groups."""
+    n = len(a)
+    a, g = (v.transpose(0, 1).flatten(1, 2) for v in (a, g))
+    size = (n * layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+    gradient = CONVOLUTION_WEIGHT[type(layer)]
+    return squares(gradient(a, size, g, layer.stride, padding, layer.dilation, n * layer.groups).reshape(n, -1))
+
+
+def _normalised(a_hat: torch.Tensor, g: torch.Tensor, dims: int) -> dict[str, torch.Tensor]:
+    return {"weight": squares(_sum_to(a_hat * g, dims)), "bias": squares(_sum_to(g, dims))}
+
+
+def _layer_norm(layer: nn.LayerNorm, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    return _normalised(F.layer_norm(a, layer.normalized_shape, eps=layer.eps), g, len(layer.normalized_shape))
+
+
+def _rms_norm(layer: nn.Module, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    return _normalised(F.rms_norm(a, layer.normalized_shape, eps=layer.eps), g, len(layer.normalized_shape))
+
+
+def _by_channel(a_hat: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    """For a_hat and g of shape (n, b, channels, ...)."""
+    return _normalised(*(v.reshape(*v.shape[:3], -1).transpose(2, 3) for v in (a_hat, g)), 1)
+
+
+def _group_norm(layer: nn.GroupNorm, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    return _by_channel(F.group_norm(a.flatten(0, 1), layer.num_groups, eps=layer.eps).view_as(a), g)
+
+
+def _batch_norm(layer: nn.modules.batchnorm._BatchNorm, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+    a_hat = F.batch_norm(a.flatten(0, 1), wide(layer.running_mean), wide(layer.running_var), eps=layer.eps)
+    return _by_channel(a_hat.view_as(a), g)
+
+
+CONVOLUTION_WEIGHT = {nn.Conv1d: conv1d_weight, nn.Conv2d: conv2d_weight, nn.Conv3d: conv3d_weight}
+
+# By exact type: a subclass may compute something else.
+RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: _linear,
+    nn.Embedding: _embedding,
+    **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
+    nn.LayerNorm: _layer_norm,
+    nn.GroupNorm: _group_norm,
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), _batch_norm),
+}
+if hasattr(nn, "RMSNorm"):  # since torch 2.4
+    RULES[nn.RMSNorm] = _rms_norm

@@ -1,0 +1,109 @@
+"""The arguments of :func:`labelnoise_utils.train`, checked before any work."""
+
+import dataclasses
+import numbers
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from .. import models
+from ..arguments import as_integer, as_positive
+from ..regularizer.hypothesis import check_per_example, is_as_built, trainable
+from .noise import LabelNoise
+
+Engine = Literal["auto", "compiled", "torch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The arguments of :func:`train`, checked and in their final form."""
+
+    model: torch.nn.Module
+    x: torch.Tensor
+    y: torch.Tensor
+    lr: float
+    steps: int
+    noise: LabelNoise | None
+    batch_size: int | None
+    seed: int
+    record: np.ndarray
+    engine: Literal["compiled", "torch"]
+
+
+def prepare(model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=200, engine="auto") -> Job:
+    """Check the arguments of :func:`train` before any work.
+
+    Returns:
+        The job.
+
+    Raises:
+        TypeError: as in :func:`train`.
+        ValueError: as in :func:`train`.
+    """
+    parameters = trainable(model)
+    dtype = next(iter(parameters.values())).dtype
+    x, y = (_as_tensor(name, value, dtype) for name, value in (("x", x), ("y", y)))
+    if x.shape[0] != y.shape[0]:
+        raise ValueError(f"x and y must hold the same number of examples, got {x.shape[0]} and {y.shape[0]}")
+    check_per_example(model, x)
+    lr = as_positive("lr", lr)
+    steps = as_integer("steps", steps, 1)
+    seed = as_integer("seed", seed, 0)
+    if noise is not None and not isinstance(noise, LabelNoise):
+        raise TypeError(f"noise must be a LabelNoise or None, got {noise!r}; a standard deviation s is written LabelNoise(s)")
+    if batch_size is not None:
+        batch_size = as_integer("batch_size", batch_size, 1)
+        if batch_size > len(x):
+            raise ValueError(f"batch_size must be at most the number of examples, {len(x)}, got {batch_size}")
+    record = _record(record, steps)
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
+    with torch.no_grad():
+        h = model(x)
+    if h.shape != y.shape:
+        raise ValueError(f"y must have the shape of model(x), {tuple(h.shape)}, got {tuple(y.shape)}")
+    if not torch.isfinite(h).all():
+        raise ValueError("model(x) is not finite: the parameters to start from hold NaN or infinity, or are too large")
+    # A kernel is for the class that it stands in, not for what a subclass makes of it.
+    dtypes = getattr(model, "compiled_dtypes", (torch.float64,))
+    has_kernel = "compiled_sgd" in vars(type(model)) and is_as_built(model) and dtype in dtypes
+    if engine == "compiled" and not has_kernel:
+        raise ValueError(
+            f"engine='compiled' needs one of the book's models ({', '.join(models.__all__)}) as built, on the CPU and in"
+            f" float64 (MatrixSensing also in float32), got {type(model).__name__} in {dtype}: use engine='torch', or 'auto'"
+        )
+    engine = "compiled" if has_kernel and engine != "torch" else "torch"
+    return Job(model, x, y, lr, steps, noise, batch_size, seed, record, engine)
+
+
+def _as_tensor(name: str, value: object, dtype: torch.dtype) -> torch.Tensor:
+    try:
+        # By way of NumPy, since torch would round a list of floats to single precision.
+        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be a tensor or an array of numbers, got {type(value).__name__}: {error}") from error
+    if tensor.dim() == 0 or tensor.shape[0] == 0:
+        raise ValueError(f"{name} must hold at least one example along dimension 0, got shape {tuple(tensor.shape)}")
+    if tensor.is_floating_point() or name == "y":
+        tensor = tensor.to(dtype)
+    # The sum is proof enough and takes no memory, isfinite as much as the tensor and more.
+    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+        where = tuple(torch.nonzero(~torch.isfinite(tensor))[0].tolist())
+        raise ValueError(f"{name} must be finite, got {tensor[where].item()} at index {where}")
+    return tensor.detach().contiguous()
+
+
+def _record(record: object, steps: int) -> np.ndarray:
+    """Step numbers of the snapshots, increasing."""
+    if isinstance(record, numbers.Integral) and not isinstance(record, bool):
+        count = as_integer("record", record, 2)
+        # Backwards, so that two snapshots are the first and the last step.
+        return np.unique(np.rint([0, *np.geomspace(steps, 1, count - 1)])).astype(np.int64)
+    try:
+        chosen = np.unique([as_integer("record", step, 0) for step in record])
+    except TypeError:
+        raise TypeError(f"record must be a number of snapshots or a sequence of step numbers, got {record!r}") from None
+    if not chosen.size or chosen[-1] > steps:
+        raise ValueError(f"record must hold step numbers between 0 and steps = {steps}, got {record!r}")
+    return chosen

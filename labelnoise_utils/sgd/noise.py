@@ -1,0 +1,110 @@
+"""What is random in label-noise SGD: the label noise, and which example each step draws."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import numpy as np
+
+from ..arguments import as_nonnegative
+
+Kind = Literal["rademacher", "uniform", "gaussian"]
+
+DRAWS_PER_CHUNK = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelNoise:
+    r"""Zero-mean label noise Z, drawn afresh for every label that SGD reads.
+
+    =============  =========================================  ===================
+    kind           law of Z                                   bounded
+    =============  =========================================  ===================
+    "rademacher"   +std or -std with probability 1/2 each     by std
+    "uniform"      uniform on [-sqrt(3) std, sqrt(3) std]     by sqrt(3) std
+    "gaussian"     normal with mean 0                         no
+    =============  =========================================  ===================
+
+    Theorem 1 asks for bounded noise; the Gaussian is the one of Figure 1.
+
+    Args:
+        std: standard deviation of Z, in units of the label, >= 0. Written sigma in formulas.
+        kind: one of the laws above.
+
+    Raises:
+        TypeError: if ``std`` is no number.
+        ValueError: if it is negative or not finite, or ``kind`` is unknown.
+
+    Source: section 1 (the label of a step is y + Z) and section 2 (bounded, unit variance).
+
+    >>> LabelNoise(0.5).draw(np.random.default_rng(0), (2, 3))
+    array([[-0.5,  0.5, -0.5],
+           [ 0.5,  0.5,  0.5]])
+    """
+
+    std: float
+    kind: Kind = "rademacher"
+
+    def __post_init__(self) -> None:
+        as_nonnegative("std", self.std)
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+        """Independent draws of Z.
+
+        Args:
+            rng: where the randomness comes from.
+            size: shape of the result.
+
+        Returns:
+            float64 array of shape ``size``, in units of the label.
+        """
+        if self.kind == "gaussian":
+            return rng.normal(0.0, self.std, size)
+        if self.kind == "uniform":
+            half_width = math.sqrt(3) * self.std
+            return rng.uniform(-half_width, half_width, size)
+        count = math.prod(size)
+        bits = np.unpackbits(np.frombuffer(rng.bytes(-(-count // 8)), np.uint8), count=count)
+        return np.where(bits, float(self.std), -float(self.std)).reshape(size)
+
+
+def sgd_draws(
+    n: int,
+    steps: int,
+    *,
+    noise: LabelNoise | None = None,
+    batch_size: int | None = 1,
+    seed: int = 0,
+    outputs: tuple[int, ...] = (),
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All the randomness of a run, in chunks: which examples each step reads, and the noise on their labels.
+
+    Indices are uniform on ``{0, ..., n - 1}`` with replacement. They and the noise come from two separate streams, so runs
+    with the same seed read the same examples whatever the noise; and a run of 1000 steps is the beginning of one of 2000.
+
+    Args:
+        n: number of examples.
+        steps: number of SGD steps.
+        noise: law of the label noise; None means none.
+        batch_size: examples per step, B; None means all n of them, in order.
+        seed: of both streams.
+        outputs: shape of one label, () for a scalar.
+
+    Yields:
+        ``indices`` (S, B) int32 and ``noise`` ``(S, B, *outputs)`` float64 for S consecutive steps.
+
+    Source: section 3.1, equation (5): a randomly chosen example i at each step.
+    """
+    index_stream, noise_stream = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
+    width = n if batch_size is None else batch_size
+    # A multiple of 32 bits, so that Rademacher draws of consecutive chunks join without a gap.
+    chunk = max(32, DRAWS_PER_CHUNK // (width * math.prod(outputs)) // 32 * 32)
+    silence = np.zeros((chunk, width, *outputs))
+    everything = np.tile(np.arange(n, dtype=np.int32), (chunk, 1)) if batch_size is None else None
+    for start in range(0, steps, chunk):
+        indices = index_stream.integers(n, size=(chunk, width), dtype=np.int32) if everything is None else everything
+        z = silence if noise is None else noise.draw(noise_stream, silence.shape)
+        yield indices[: steps - start], z[: steps - start]

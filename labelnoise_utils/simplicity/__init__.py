@@ -1,0 +1,25 @@
+"""How simple a function is: measures of it, Theorem 2's two kinks, one data point, and the interpolant with the least reg."""
+
+from . import one_data_point
+from .classes import UnitClasses, unit_classes
+from .interpolation import Interpolant, minimal_interpolant, minimum_convexity_changes
+from .lines import collinear_deviation, convexity_changes, curve_length
+from .matrices import effective_rank, nuclear_norm
+from .two_kinks import TwoKinks, random_two_kinks, regularizer_by_unit
+
+__all__ = [
+    "Interpolant",
+    "TwoKinks",
+    "UnitClasses",
+    "collinear_deviation",
+    "convexity_changes",
+    "curve_length",
+    "effective_rank",
+    "minimal_interpolant",
+    "minimum_convexity_changes",
+    "nuclear_norm",
+    "one_data_point",
+    "random_two_kinks",
+    "regularizer_by_unit",
+    "unit_classes",
+]

@@ -1,0 +1,22 @@
+"""What the theory predicts near zero error: the geometry, the OU law, the drift, one step expanded, the flow."""
+
+from .cloud import ornstein_uhlenbeck, stationary_variance
+from .expansion import expanded_sgd, update_terms
+from .flow import effective_flow
+from .geometry import Linearization, linearize, project_to_zero_error
+from .tangent import drift, is_non_repellent, tangential_curvature, tangential_gradient
+
+__all__ = [
+    "Linearization",
+    "drift",
+    "effective_flow",
+    "expanded_sgd",
+    "is_non_repellent",
+    "linearize",
+    "ornstein_uhlenbeck",
+    "project_to_zero_error",
+    "stationary_variance",
+    "tangential_curvature",
+    "tangential_gradient",
+    "update_terms",
+]

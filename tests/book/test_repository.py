@@ -1,0 +1,204 @@
+"""What the repository says of itself holds: addresses, versions, licences, clean notebooks."""
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import labelnoise_utils
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+URL = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"]["url"]
+
+
+def tool(name):
+    """A script of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def by_name(path):
+    return path.name
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+class TestNotebook:
+    def test_starts_by_installing_the_package(self, path):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        first = next(cell for cell in cells if cell["cell_type"] == "code")
+        assert "".join(first["source"]) == (ROOT / "tools/first_cell.py").read_text().rstrip("\n")
+        assert "hide-cell" in first["metadata"]["tags"]
+
+    def test_is_stripped_and_its_cells_have_ids(self, path):
+        notebook = json.loads(path.read_text("utf-8"))
+        assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+        ids = [cell["id"] for cell in notebook["cells"]]
+        assert len(set(ids)) == len(ids)
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                assert (cell["outputs"], cell["execution_count"]) == ([], None)
+
+    def test_is_a_chapter_of_the_book(self, path):
+        assert re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", path.name)
+        assert f"notebooks/{path.stem}\n" in (ROOT / "_toc.yml").read_text("utf-8")
+
+
+def test_address_is_the_same_everywhere():
+    assert tool("set_repository_url").outdated(ROOT) == {}, "run `make url`"
+    assert PYPROJECT["project"]["urls"]["Repository"] == URL
+    for name in ("CITATION.cff", "README.md", "tools/first_cell.py"):
+        assert URL in (ROOT / name).read_text("utf-8"), name
+
+
+def test_setting_the_address_reaches_every_file(tmp_path, monkeypatch):
+    setter = tool("set_repository_url")
+    for path in [*NOTEBOOKS, *map(ROOT.joinpath, ("CITATION.cff", "README.md", "_config.yml"))]:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(path, copy)
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    config = tmp_path / "_config.yml"
+    config.write_text(config.read_text("utf-8").replace(URL, "https://github.com/ada/noise"), "utf-8")
+
+    monkeypatch.setattr(setter, "ROOT", tmp_path)
+    setter.main()
+    assert setter.outdated(tmp_path) == {}
+    for path in [*tmp_path.glob("notebooks/*"), tmp_path / "CITATION.cff", tmp_path / "README.md"]:
+        text = path.read_text("utf-8")
+        assert "https://github.com/ada/noise" in text
+        assert URL not in text
+
+
+def test_an_address_that_is_not_on_github_is_refused():
+    with pytest.raises(ValueError, match="github.com/OWNER/NAME"):
+        tool("set_repository_url").repository("repository:\n  url: https://example.org/book\n")
+
+
+class TestCacheOfOutputs:
+    @pytest.fixture
+    def tree(self, tmp_path):
+        (tmp_path / "labelnoise_utils").mkdir()
+        (tmp_path / "labelnoise_utils/noise.py").write_text("std = 1\n")
+        (tmp_path / "constraints.txt").write_text("numpy==2\n")
+        return tmp_path
+
+    @pytest.mark.parametrize("name", ["labelnoise_utils/noise.py", "constraints.txt"])
+    def test_goes_when_a_file_changes(self, tree, name):
+        execute = tool("execute_notebooks")
+        before = execute.fingerprint(tree)
+        (tree / name).write_text("changed")
+        assert execute.fingerprint(tree) != before
+
+    def test_goes_when_a_file_is_removed_but_not_for_compiled_code(self, tree):
+        execute = tool("execute_notebooks")
+        before = execute.fingerprint(tree)
+        (tree / "labelnoise_utils/__pycache__").mkdir()
+        (tree / "labelnoise_utils/__pycache__/noise.nbi").touch()
+        assert execute.fingerprint(tree) == before
+        (tree / "labelnoise_utils/noise.py").unlink()
+        assert execute.fingerprint(tree) != before
+
+    def test_stays_while_the_fingerprint_stays(self, tmp_path):
+        execute = tool("execute_notebooks")
+        cache = tmp_path / "cache"
+        assert not execute.drop_if_stale(cache, "a")
+        (cache / "output").touch()
+        assert not execute.drop_if_stale(cache, "a")
+        assert (cache / "output").exists()
+        assert execute.drop_if_stale(cache, "b")
+        assert not (cache / "output").exists()
+
+
+def test_versions_agree():
+    version = labelnoise_utils.__version__
+    assert importlib.metadata.version("labelnoise-utils") == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == version
+
+
+def test_package_has_lower_bounds_only_and_ci_exact_versions():
+    for requirement in PYPROJECT["project"]["dependencies"]:
+        assert re.fullmatch(r"[a-z-]+>=[\d.]+", requirement)
+    pins = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    for pin in pins:
+        assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", pin)
+
+
+def test_tools_to_compare_with_are_pinned():
+    def lines(path):
+        return [line for line in (ROOT / path).read_text("utf-8").splitlines() if not line.startswith("#")]
+
+    pinned = {pin.split("==")[0] for pin in lines("constraints.txt")}
+    for requirement in lines("tests/oracles.txt"):
+        assert re.fullmatch(r"[\w-]+>=[\d.]+", requirement)
+        assert requirement.split(">=")[0] in pinned
+    for requirement in lines("benchmarks/requirements.txt"):
+        assert re.fullmatch(r"[\w-]+==[\d.]+", requirement)
+
+
+def test_conda_environment_has_the_dependencies():
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
+    names = {re.match(r"[a-z-]+", entry)[0] for entry in entries if isinstance(entry, str)}
+    for requirement in PYPROJECT["project"]["dependencies"]:
+        name = requirement.split(">=")[0]
+        assert {"torch": "pytorch-cpu"}.get(name, name) in names
+
+
+def test_licences_are_there():
+    assert (ROOT / "LICENSE").read_text("utf-8").startswith("BSD 3-Clause License")
+    assert "creativecommons.org/licenses/by/4.0" in (ROOT / "LICENSE-TEXT").read_text("utf-8")
+    for vendored in (ROOT / "book/_static/vendor").iterdir():
+        assert (vendored / "LICENSE").is_file() and (vendored / "README.md").is_file()
+
+
+def check_schema(schema, *paths):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *paths]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_citation_file_is_valid():
+    check_schema("vendor.citation-file-format", ROOT / "CITATION.cff")
+
+
+def test_workflows_are_valid_and_end_in_time():
+    assert WORKFLOWS
+    check_schema("vendor.github-workflows", *WORKFLOWS)
+    check_schema("custom.github-workflows-require-timeout", *WORKFLOWS)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=by_name)
+def test_workflow_has_few_rights_and_pinned_actions(path):
+    text = path.read_text("utf-8")
+    assert yaml.safe_load(text)["permissions"] == {}
+    for action in re.findall(r"uses: *(.*)", text):
+        assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action)
+
+
+def test_packages_are_asked_for_by_name_and_not_by_server():
+    """So that the book installs from whatever index or mirror its reader has set up."""
+    server = re.compile(rb"\b(pypi|pythonhosted|npmjs|jsdelivr|anaconda)\.(org|com|net)\b")
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, check=False,
+    )  # fmt: skip
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    for name in listing.stdout.decode().split("\0"):
+        path = ROOT / name
+        if path.is_file() and "vendor" not in path.parts:
+            assert not server.search(path.read_bytes()), name

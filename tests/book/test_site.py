@@ -1,0 +1,214 @@
+"""The built book, opened in a browser as a reader would."""
+
+import functools
+import http.server
+import re
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
+
+import pytest
+import yaml
+from browser import FLAGS, VIEWS, chromium, unavailable
+from playwright.sync_api import expect, sync_playwright
+
+pytestmark = pytest.mark.site
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "_build" / "html"
+URL = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"]["url"]
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+PAGES = [TOC["root"], *(entry["file"] for part in TOC["parts"] for entry in part["chapters"])]
+ALL_PAGES = [*PAGES, "index", "search"]
+
+
+@pytest.fixture(scope="session")
+def built():
+    if not (SITE / "index.html").is_file():
+        unavailable("the book is not built: run `make book`")
+    return SITE
+
+
+@pytest.fixture(scope="session")
+def server(built):
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=built)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser(built):
+    executable = chromium()
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens an address; collects in `page.complaints` whatever should not happen."""
+    contexts = []
+
+    def open_page(address, view="wide", **settings):
+        context = browser.new_context(viewport=VIEWS[view], **settings)
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.complaints = []
+        own = (address.split("//")[0] + "//" + urlsplit(address).netloc + "/", "data:", "blob:")
+
+        def complain_if(condition, text):
+            if condition:
+                page.complaints.append(text)
+
+        page.on("request", lambda r: complain_if(not r.url.startswith(own), f"outside: {r.url}"))
+        page.on("requestfailed", lambda r: complain_if(True, f"failed: {r.url}"))
+        page.on("response", lambda r: complain_if(r.status >= 400, f"{r.status}: {r.url}"))
+        page.on("pageerror", lambda e: complain_if(True, f"error: {e}"))
+        page.on("console", lambda m: complain_if(m.type == "error", f"console: {m.text}"))
+        page.goto(address, wait_until="networkidle")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def untypeset(page):
+    """Formulas that MathJax left alone, could not read, or set in red for a macro it lacks."""
+    wrong = ("mjx-merror", "mjx-mtext[style*='color: red']")
+    return [
+        *page.locator(".math:not(:has(mjx-container))").all_inner_texts(),
+        *page.locator(", ".join(f".math:has({mark})" for mark in wrong)).all_text_contents(),
+    ]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", ALL_PAGES)
+def test_page_is_in_order(server, open_page, name, view):
+    page = open_page(f"{server}/{name}.html", view)
+    assert untypeset(page) == []
+    for image in page.locator("img").all():
+        alt = image.get_attribute("alt") or ""
+        assert " " in alt.strip() and not re.search(r"\.[A-Za-z]\w{2,3}$", alt), image.get_attribute("src")[:80]
+    width, visible = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width <= visible, "scrolls sideways"
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_reads_from_the_disk(built, open_page, name):
+    page = open_page((built / f"{name}.html").as_uri())
+    assert untypeset(page) == []
+    assert page.complaints == []
+
+
+def test_sidebar_closes_and_opens(server, open_page):
+    page = open_page(f"{server}/{PAGES[2]}.html")
+    # The first chapter: a link further down may be below the fold.
+    link = page.locator(".bd-sidebar-primary").get_by_role("link", name="See what label noise does")
+    button = page.locator("button.primary-toggle:visible")
+    expect(link).to_be_in_viewport()
+    button.click()
+    expect(link).not_to_be_in_viewport()
+    button.click()
+    expect(link).to_be_in_viewport()
+    link.click()
+    expect(page.locator("article h1")).to_contain_text("See what label noise does")
+    assert page.complaints == []
+
+
+def test_sidebar_opens_and_closes_on_a_phone(server, open_page):
+    page = open_page(f"{server}/{PAGES[2]}.html", "phone")
+    # The first chapter: as above.
+    link = page.locator(".bd-sidebar-primary").get_by_role("link", name="See what label noise does")
+    button = page.locator("button.primary-toggle:visible")
+    expect(link).not_to_be_in_viewport()
+    button.click()
+    expect(link).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    expect(link).not_to_be_in_viewport()
+    button.click()
+    link.click()
+    expect(page.locator("article h1")).to_contain_text("See what label noise does")
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("view", VIEWS)
+def test_search_finds_a_chapter(server, open_page, name, view):
+    page = open_page(f"{server}/notebooks/{name}.html", view)
+    title = page.locator("article h1").inner_text().rstrip("#")
+    page.locator(".search-button__button:visible, .search-button:visible").first.click()
+    page.keyboard.type(max(re.findall(r"\w+", title), key=len))
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html*")
+    page.wait_for_load_state("networkidle")  # the search page reads what it quotes
+    result = page.locator(f"#search-results a[href*='notebooks/{name}.html']").first
+    result.click()
+    page.wait_for_url(f"**/notebooks/{name}.html*")
+    expect(page.locator("article h1")).to_contain_text(title)
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_buttons_open_the_notebook(server, open_page, name):
+    page = open_page(f"{server}/notebooks/{name}.html")
+    links = page.locator(".dropdown-launch-buttons a")
+    targets = [link.get_attribute("href") for link in links.all()]
+    repository = urlsplit(URL).path
+    colab = f"https://colab.research.google.com/github{repository}/blob/main/notebooks/{name}.ipynb"
+    assert colab in targets
+    binder = urlsplit(next(target for target in targets if "mybinder.org" in target))
+    assert binder.path == f"/v2/gh{repository}/main"
+    assert parse_qs(binder.query)["urlpath"] == [f"lab/tree/notebooks/{name}.ipynb"]
+
+
+class Document(HTMLParser):
+    """The addresses that an HTML file points to and the fragments that it has."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.targets, self.fragments = [], set()
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        for key, value in attributes:
+            if key in ("href", "src") and value:
+                self.targets.append(value)
+            elif key == "id" or (tag == "a" and key == "name"):
+                self.fragments.add(value)
+
+
+def test_inner_links_lead_somewhere(built):
+    documents = {path: Document(path) for path in (built / f"{name}.html" for name in ALL_PAGES)}
+    broken = []
+    for path, document in documents.items():
+        for target in document.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            fragment = unquote(urldefrag(target).fragment)
+            if not file.is_file():
+                broken.append(f"{path.relative_to(built)}: {target}")
+            elif fragment and file in documents and fragment not in documents[file].fragments:
+                broken.append(f"{path.relative_to(built)}: {target}")
+    assert broken == []
+
+
+def test_every_page_is_in_the_table_of_contents(built):
+    pages = {path.relative_to(built).as_posix() for path in built.rglob("*.html")}
+    pages = {page for page in pages if not page.startswith("_static/")}
+    assert pages == {f"{name}.html" for name in ALL_PAGES}
