@@ -1,12 +1,15 @@
 # make book | test | serve | lint | format | bench | url | clean
 # Needs Python >= 3.11 with pip, and make. Another Python: make book PYTHON=python3.13
 # The newest release of every dependency instead of the tested ones: make test CONSTRAINTS=
+# The repository's address, from its remote "origin" or as given: make url URL=https://github.com/OWNER/NAME
 PYTHON ?= python3
 export CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 HTML := _build/html
 
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+# Those that take longest first, so that no core is left waiting for them at the end.
+LONGEST := $(foreach number,09 02 06 08 11 04,$(wildcard notebooks/$(number)_*.ipynb))
+NOTEBOOKS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard notebooks/*.ipynb))
 PACKAGE := $(shell find labelnoise_utils -type f -not -path '*/__pycache__/*')
 TEXT_NOTEBOOKS := $(shell grep -l '^file_format: mystnb' book/*.md)
 PAGES := _config.yml _toc.yml $(shell find book -type f)
@@ -15,6 +18,8 @@ INSTALLED := .venv/.installed
 EXECUTED := _build/.executed
 BUILT := _build/.built
 BENCH_TOOLS := _build/bench-tools
+# The notebooks with the outputs that are on the pages: nbval runs them again and compares.
+COPIES := $(patsubst %,_build/executed/%.ipynb,$(basename $(notdir $(NOTEBOOKS) $(TEXT_NOTEBOOKS))))
 
 # Two notebooks run side by side, each on one thread; a progress bar has no place on a page.
 export OMP_NUM_THREADS := 1
@@ -22,6 +27,7 @@ export MKL_NUM_THREADS := 1
 export NUMBA_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP_INSTALL := $(BIN)/python -m pip install -qq $(CONSTRAINTS:%=--constraint %)
 
 .PHONY: book test serve lint format bench url clean
 .DELETE_ON_ERROR:
@@ -31,35 +37,35 @@ book: $(BUILT)
 
 $(INSTALLED): pyproject.toml constraints.txt tests/oracles.txt
 	@echo "== Installing into .venv"
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[book,test]'
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps --requirement tests/oracles.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -m venv .venv
+	@$(PIP_INSTALL) --editable '.[book,test]'
+	@$(PIP_INSTALL) --no-deps --requirement tests/oracles.txt
 	@touch $@
 
 $(EXECUTED): $(INSTALLED) $(NOTEBOOKS) $(TEXT_NOTEBOOKS) $(PACKAGE) tools/execute_notebooks.py
 	@echo "== Running the notebooks"
-	$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS) $(TEXT_NOTEBOOKS)
+	@$(BIN)/python tools/execute_notebooks.py $(NOTEBOOKS) $(TEXT_NOTEBOOKS)
 	@touch $@
 
 # All pages every time: a warning on a page that a second run does not read again would go unseen.
 $(BUILT): $(EXECUTED) $(PAGES)
 	@echo "== Building the book"
-	rm -rf $(HTML)
-	$(BIN)/jupyter-book build . --all --quiet -W -n --keep-going
+	@rm -rf $(HTML)
+	@$(BIN)/jupyter-book build . --all --quiet -W -n --keep-going >_build/build.log 2>&1 || (cat _build/build.log; exit 1)
 	@touch $@
 
 # The notebooks come first since they take longest; a file's tests stay together.
 test: lint book
 	@echo "== Testing the package, the notebooks and the built book"
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
-		-n 2 --dist loadfile --no-loadscope-reorder notebooks tests labelnoise_utils
+	@$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 900 \
+		-n 2 --dist loadfile --no-loadscope-reorder $(COPIES) tests labelnoise_utils
 
 lint: $(INSTALLED)
 	@echo "== Linting"
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/nbstripout --keep-id --verify $(NOTEBOOKS)
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check
+	@$(BIN)/nbstripout --keep-id --verify $(NOTEBOOKS)
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix
@@ -76,11 +82,11 @@ bench: $(BENCH_TOOLS)/.installed
 
 $(BENCH_TOOLS)/.installed: $(INSTALLED) benchmarks/requirements.txt
 	rm -rf $(BENCH_TOOLS)
-	$(BIN)/python -m pip install --quiet --no-deps --target $(BENCH_TOOLS) --requirement benchmarks/requirements.txt
+	$(BIN)/python -m pip install -qq --no-deps --target $(BENCH_TOOLS) --requirement benchmarks/requirements.txt
 	@touch $@
 
-url: $(INSTALLED)
-	$(BIN)/python tools/set_repository_url.py
+url:
+	$(PYTHON) tools/set_repository_url.py $(URL)
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = next((ROOT / "notebooks").glob("01_*.ipynb"))
 CONSTRAINTS = os.environ.get("CONSTRAINTS", "constraints.txt")
 

@@ -1,33 +1,20 @@
 """What the repository says of itself holds: addresses, versions, licences, clean notebooks."""
 
 import importlib.metadata
-import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
+from repository import NOTEBOOKS, ROOT
 
 import labelnoise_utils
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-URL = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))["repository"]["url"]
-
-
-def tool(name):
-    """A script of tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def by_name(path):
@@ -55,73 +42,6 @@ class TestNotebook:
     def test_is_a_chapter_of_the_book(self, path):
         assert re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", path.name)
         assert f"notebooks/{path.stem}\n" in (ROOT / "_toc.yml").read_text("utf-8")
-
-
-def test_address_is_the_same_everywhere():
-    assert tool("set_repository_url").outdated(ROOT) == {}, "run `make url`"
-    assert PYPROJECT["project"]["urls"]["Repository"] == URL
-    for name in ("CITATION.cff", "README.md", "tools/first_cell.py"):
-        assert URL in (ROOT / name).read_text("utf-8"), name
-
-
-def test_setting_the_address_reaches_every_file(tmp_path, monkeypatch):
-    setter = tool("set_repository_url")
-    for path in [*NOTEBOOKS, *map(ROOT.joinpath, ("CITATION.cff", "README.md", "_config.yml"))]:
-        copy = tmp_path / path.relative_to(ROOT)
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy(path, copy)
-    shutil.copytree(ROOT / "tools", tmp_path / "tools")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    config = tmp_path / "_config.yml"
-    config.write_text(config.read_text("utf-8").replace(URL, "https://github.com/ada/noise"), "utf-8")
-
-    monkeypatch.setattr(setter, "ROOT", tmp_path)
-    setter.main()
-    assert setter.outdated(tmp_path) == {}
-    for path in [*tmp_path.glob("notebooks/*"), tmp_path / "CITATION.cff", tmp_path / "README.md"]:
-        text = path.read_text("utf-8")
-        assert "https://github.com/ada/noise" in text
-        assert URL not in text
-
-
-def test_an_address_that_is_not_on_github_is_refused():
-    with pytest.raises(ValueError, match="github.com/OWNER/NAME"):
-        tool("set_repository_url").repository("repository:\n  url: https://example.org/book\n")
-
-
-class TestCacheOfOutputs:
-    @pytest.fixture
-    def tree(self, tmp_path):
-        (tmp_path / "labelnoise_utils").mkdir()
-        (tmp_path / "labelnoise_utils/noise.py").write_text("std = 1\n")
-        (tmp_path / "constraints.txt").write_text("numpy==2\n")
-        return tmp_path
-
-    @pytest.mark.parametrize("name", ["labelnoise_utils/noise.py", "constraints.txt"])
-    def test_goes_when_a_file_changes(self, tree, name):
-        execute = tool("execute_notebooks")
-        before = execute.fingerprint(tree)
-        (tree / name).write_text("changed")
-        assert execute.fingerprint(tree) != before
-
-    def test_goes_when_a_file_is_removed_but_not_for_compiled_code(self, tree):
-        execute = tool("execute_notebooks")
-        before = execute.fingerprint(tree)
-        (tree / "labelnoise_utils/__pycache__").mkdir()
-        (tree / "labelnoise_utils/__pycache__/noise.nbi").touch()
-        assert execute.fingerprint(tree) == before
-        (tree / "labelnoise_utils/noise.py").unlink()
-        assert execute.fingerprint(tree) != before
-
-    def test_stays_while_the_fingerprint_stays(self, tmp_path):
-        execute = tool("execute_notebooks")
-        cache = tmp_path / "cache"
-        assert not execute.drop_if_stale(cache, "a")
-        (cache / "output").touch()
-        assert not execute.drop_if_stale(cache, "a")
-        assert (cache / "output").exists()
-        assert execute.drop_if_stale(cache, "b")
-        assert not (cache / "output").exists()
 
 
 def test_versions_agree():
