@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+# The assertions in the modules that tests share say as much as those in a test.
+pytest.register_assert_rewrite("cases", "interpolants", "refusals", "unchanged")
+
 
 @pytest.fixture(autouse=True)
 def same_layers_every_time():

@@ -1,7 +1,9 @@
-"""The package's rooms: each imports only from rooms above it, and no file holds two ideas."""
+"""The rooms of the package, its tests and its reference: each imports only from rooms above it, no file holds two ideas."""
 
 import ast
+import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -10,6 +12,9 @@ import labelnoise_utils
 HOUSE = Path(labelnoise_utils.__file__).parent
 ROOMS = ["arguments", "data", "regularizer", "models", "sgd", "theory", "simplicity", "page", "__init__"]
 FILES = {path.relative_to(HOUSE): path for path in sorted(HOUSE.rglob("*.py"))}
+TESTS = Path(__file__).parent
+TEST_FILES = {path.relative_to(TESTS): path for path in sorted(TESTS.rglob("*.py"))}
+API = (TESTS.parent / "book" / "api.md").read_text("utf-8")
 
 
 def room(path):
@@ -44,6 +49,31 @@ def test_an_import_from_below_is_seen():
     assert imported_rooms(Path("theory/flow.py")) == {"arguments", "regularizer", "sgd"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+@pytest.mark.parametrize("path", [*FILES.values(), *TEST_FILES.values()], ids=lambda path: str(path.relative_to(TESTS.parent)))
 def test_a_file_is_at_most_400_lines_long(path):
-    assert len(FILES[path].read_text("utf-8").splitlines()) <= 400
+    assert len(path.read_text("utf-8").splitlines()) <= 400
+
+
+def test_every_folder_of_tests_is_a_room():
+    """Or "book", for the repository, the notebooks and the built site."""
+    folders = {path.parts[0] for path in TEST_FILES if len(path.parts) > 1}
+    assert folders == {path.parts[0] for path in FILES if len(path.parts) > 1} | {"book"}
+    assert max(len(path.parts) for path in TEST_FILES) == 2
+
+
+def test_test_files_have_names_of_their_own():
+    """Without packages pytest imports each by its name alone."""
+    names = [path.name for path in TEST_FILES if path.name != "conftest.py"]
+    assert len(names) == len(set(names))
+
+
+def test_the_reference_has_the_rooms_in_order_and_each_name_in_its_own():
+    titles = [title.lower() for title in re.findall(r"^## (.*)$", API, re.MULTILINE)]
+    assert titles == [name for name in ROOMS if name not in ("arguments", "__init__")]
+    sections = dict(zip(titles, re.split(r"^## .*$", API, flags=re.MULTILINE)[1:], strict=True))
+    for name in labelnoise_utils.__all__:
+        public = getattr(labelnoise_utils, name)
+        is_module = isinstance(public, ModuleType)
+        where = public.__name__ if is_module else public.__module__
+        described = rf"{re.escape(where)}\.\w+" if is_module else name
+        assert re.search(rf"^\.\. auto\w+:: {described}$", sections[where.split(".")[1]], re.MULTILINE), name

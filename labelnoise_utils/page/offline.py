@@ -23,13 +23,13 @@ def moving(pictures: Sequence[Picture], start: int, controls: Sequence[Control])
     images = "\n".join(picture.html(hidden=number != start) for number, picture in enumerate(pictures))
     inputs = "\n".join(map(_input, controls))
     return f"""<div class="labelnoise-explore" role="group" aria-label="Figure with controls">
-<style>{_file("figure.css")}</style>
+<style>{embedded("figure.css")}</style>
 {images}
 <div class="labelnoise-controls" hidden>
 {inputs}
 </div>
 <p role="status"></p>
-<script>{_file("explore.js")}</script>
+<script>{embedded("explore.js")}</script>
 </div>"""
 
 
@@ -44,7 +44,7 @@ def still(picture: Picture, said: str) -> str:
         A piece of HTML with its style.
     """
     return f"""<div class="labelnoise-explore" data-ready>
-<style>{_file("figure.css")}</style>
+<style>{embedded("figure.css")}</style>
 {picture.html()}
 <p>{escape(said)}</p>
 </div>"""
@@ -64,5 +64,13 @@ def _input(control: Control) -> str:
     return f'<label>{label} <select autocomplete="off">{options}</select></label><span></span>'
 
 
-def _file(name: str) -> str:
+def embedded(name: str) -> str:
+    """A file of this folder as it may stand inside a style or a script.
+
+    Args:
+        name: of the file.
+
+    Returns:
+        Its text, with nothing in it that ends the element early.
+    """
     return files(__package__).joinpath(name).read_text("utf-8").strip().replace("</", "<\\/")

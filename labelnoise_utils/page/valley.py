@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
-from importlib.resources import files
 
 from ..arguments import as_integer, as_nonnegative, as_number, as_positive
 from .controls import as_text
+from .offline import embedded
 
 REACH = 3.0
 MAX_BATCH = 1024
@@ -54,8 +54,8 @@ class Playground:
                 _slider("speed", "speed", tuple(SPEEDS), 0, tuple(SPEEDS.values())),
             )
         )
-        inside = f"""<style>{_file("figure.css")}
-{_file("playground.css")}</style>
+        inside = f"""<style>{embedded("figure.css")}
+{embedded("playground.css")}</style>
 <p class="labelnoise-fallback">{escape(self._in_words())} It needs JavaScript: open the book's page, or trust the notebook.</p>
 <div class="labelnoise-needs-script" hidden>
 <div class="labelnoise-pair">
@@ -76,11 +76,11 @@ class Playground:
 <p role="status"></p>
 <script>(() => {{
 "use strict";
-{_file("valley.js")}
+{embedded("valley.js")}
 
-{_file("playground_pictures.js")}
+{embedded("playground_pictures.js")}
 
-{_file("playground.js")}
+{embedded("playground.js")}
 }})();</script>"""
         settings = f'data-particles="{self.particles}" data-seed="{self.seed}"'
         name = sha256(f"{settings} {inside}".encode()).hexdigest()[:8]
@@ -173,7 +173,3 @@ def _slider(name: str, label: str, offered: Sequence[float], start: float, texts
         f'value="{values.index(start)}" data-values="{escape(json.dumps(values))}" data-texts="{escape(json.dumps(texts))}" '
         'autocomplete="off"></label><span aria-hidden="true"></span>'
     )
-
-
-def _file(name: str) -> str:
-    return files(__package__).joinpath(name).read_text("utf-8").strip().replace("</", "<\\/")

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from plain import flat
 from torch import nn
-from torch.nn.utils import parameters_to_vector
 
 import labelnoise_utils as ln
 from labelnoise_utils.regularizer.snapshots import loss_and_reg
@@ -160,7 +160,7 @@ class TestCompiledStep:
     @pytest.mark.parametrize("batch_size", [1, 5])
     def test_frozen_entries_keep_their_values(self, batch_size):
         model, (x, y) = gaussian(4), data(4, 6)
-        theta = parameters_to_vector(model.parameters()).detach().numpy().copy()
+        theta = flat(model).numpy()
         start, frozen = theta.copy(), np.array([0, 7, 15])
         indices, noise = np.zeros((3, batch_size), np.int32), np.zeros((3, batch_size))
         model.compiled_sgd(theta, model.compiled_inputs(x), y.numpy(), indices, noise, 0.01, frozen)

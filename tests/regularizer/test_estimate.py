@@ -5,14 +5,13 @@ import math
 
 import pytest
 import torch
+from architectures import Function, N, mlp, numbers
+from plain import assert_gradients_close, flat_gradient, gradient_of, plain_loop
 from torch import nn
-from zoo import Function, N, assert_as_it_was, assert_gradients_close, gradient_of, numbers, plain_loop, snapshot, specimen
+from unchanged import assert_as_it_was, snapshot
+from zoo import specimen
 
 import labelnoise_utils as ln
-
-
-def mlp(outputs=2):
-    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, outputs)).double()
 
 
 @pytest.fixture
@@ -80,9 +79,8 @@ class TestUnbiased:
 
     def test_mean_of_the_gradients(self):
         model, x = mlp(), numbers(3)
-        free = list(model.parameters())
         expected = nn.utils.parameters_to_vector(plain_loop(model, x)[1])
-        measured = nn.utils.parameters_to_vector(gradient_of(ln.estimate_regularizer(model, x, draws=2000).value, free))
+        measured = flat_gradient(ln.estimate_regularizer(model, x, draws=2000).value, model)
         assert torch.linalg.norm(measured - expected) < 0.1 * torch.linalg.norm(expected)
 
 

@@ -3,27 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import Function, N, numbers, parameter
+from plain import plain_loop
 from torch import nn
-from zoo import ZOO, Function, N, assert_as_it_was, numbers, parameter, plain_loop, snapshot, specimen
+from unchanged import assert_as_it_was, snapshot
+from zoo import COVERED, WARNINGS, ZOO, specimen
 
 import labelnoise_utils as ln
 from labelnoise_utils.regularizer import NotCoveredError
 from labelnoise_utils.regularizer.rules import RULES, squares, wide
 
-COVERED = [name for name, what in ZOO.items() if what.ghost is None]
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.torch.jit.(script|trace)"),
-    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Initializing zero-element tensors:UserWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def same_layers_every_time():
-    """The layers of torch draw their initial parameters from the global state."""
-    torch.manual_seed(0)
+pytestmark = WARNINGS
 
 
 def assert_exact(model, x):

@@ -5,31 +5,25 @@ tool's number differs: should a later release repair it, the test fails, and goe
 """
 
 import warnings
-from typing import get_args
 
 import pytest
 import torch
+from architectures import Function, N, numbers, tied_layers
 from backpack import backpack, extend
 from backpack.extensions import BatchL2Grad
+from plain import flat_gradient, plain_loop
 from pyhessian import hessian
 from pyhessian.utils import hessian_vector_product
 from torch import nn
-from zoo import Function, N, plain_loop
+from zoo import METHODS
 
 import labelnoise_utils as ln
-from labelnoise_utils.regularizer import Method
-
-METHODS = get_args(Method)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
     pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
     pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True:UserWarning"),
 ]
-
-
-def numbers(*shape):
-    return torch.randn(N, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def backpack_norms(model, x, **options):
@@ -87,20 +81,6 @@ def usual_ghost(model, x):
     for handle in handles:
         handle.remove()
     return norms
-
-
-def flat_gradient(value, model):
-    gradient = torch.autograd.grad(value, list(model.parameters()), materialize_grads=True)
-    return nn.utils.parameters_to_vector(gradient)
-
-
-def gradient_of_reg(model, x):
-    """By backward through a backward pass for each example, for one output."""
-    reg = 0
-    for x_i in x:
-        gradients = torch.autograd.grad(model(x_i[None]).squeeze(), list(model.parameters()), create_graph=True)
-        reg += sum(g.square().sum() for g in gradients) / len(x)
-    return flat_gradient(reg, model)
 
 
 def assert_same(measured, expected):
@@ -183,12 +163,6 @@ def test_same_as_pyhessian_at_zero_error():
         assert reg.item() == pytest.approx(expected, rel=1e-10)
 
 
-def tied_weights():
-    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
-    second.weight = first.weight
-    return nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), nn.Linear(3, 1)), numbers(3)
-
-
 def weight_of_another_layer():
     first = nn.Linear(3, 4)
     return Function(
@@ -200,7 +174,7 @@ def weight_of_another_layer():
 
 # Each with the warning that BackPACK gives, or None.
 WRONG = {
-    "two layers share a weight": (tied_weights, None),
+    "two layers share a weight": (tied_layers, None),
     "a weight is used outside its layer": (weight_of_another_layer, "Function"),
     "bare parameter": (
         lambda: (
@@ -338,7 +312,7 @@ class TestWhatOtherToolsGetSilentlyWrong:
         parameters = dict(model.named_parameters())
         norms = usual_vmap(model, parameters, x)
         assert_same(norms, plain_loop(model, x)[0])
-        expected = gradient_of_reg(model, x)
+        expected = nn.utils.parameters_to_vector(plain_loop(model, x)[1])
         outside = flat_gradient(norms.mean(), model)
         assert torch.linalg.norm(outside - expected) > 0.01 * torch.linalg.norm(expected)
         for method in METHODS:

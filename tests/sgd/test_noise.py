@@ -5,11 +5,11 @@ import itertools
 
 import numpy as np
 import pytest
+from cases import KINDS
 
 import labelnoise_utils as ln
 from labelnoise_utils.sgd import noise
 
-KINDS = ["rademacher", "uniform", "gaussian"]
 # E Z^4 and E Z^8 for a standard deviation of 1.
 FOURTH = {"rademacher": 1.0, "uniform": 9 / 5, "gaussian": 3.0}
 EIGHTH = {"rademacher": 1.0, "uniform": 9.0, "gaussian": 105.0}

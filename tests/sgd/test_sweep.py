@@ -1,20 +1,17 @@
 """Many runs at once are the same runs one by one."""
 
 import os
-import signal
 import threading
 import time
 
 import numpy as np
 import pytest
 import torch
+from cases import FOREVER, X, Y, assert_same_trajectory
+from plain import flat
 from torch import nn
-from torch.nn.utils import parameters_to_vector
 
 import labelnoise_utils as ln
-
-X, Y = ln.twelve_points()
-FOREVER = 10**10
 
 
 def job(model, **arguments):
@@ -36,10 +33,6 @@ def mixed_jobs():
     ]
 
 
-def flat(model):
-    return parameters_to_vector(model.parameters()).detach().numpy().copy()
-
-
 @pytest.mark.parametrize("n_jobs", [-1, 1, 2, 20])
 def test_equal_one_by_one_in_the_order_of_the_jobs(n_jobs):
     torch.manual_seed(0)
@@ -51,9 +44,7 @@ def test_equal_one_by_one_in_the_order_of_the_jobs(n_jobs):
     assert isinstance(runs, list)
     for run, single, each, other in zip(runs, expected, jobs, alone, strict=True):
         assert run.engine == single.engine
-        np.testing.assert_array_equal(run.step, single.step)
-        for column in ("theta", "loss", "reg"):
-            np.testing.assert_array_equal(getattr(run, column), getattr(single, column))
+        assert_same_trajectory(run, single)
         np.testing.assert_array_equal(flat(each["model"]), flat(other["model"]))
     assert {run.engine for run in runs} == {"compiled", "torch"}
 
@@ -140,31 +131,18 @@ def test_divergence_names_the_job_and_stops_the_others(engine):
         ln.train_many(jobs, n_jobs=3, progress=False)
     assert time.monotonic() - start < 30
     assert caught.value.__notes__ == ["in job 2"]
-    assert np.isfinite(flat(jobs[2]["model"])).all()
+    assert flat(jobs[2]["model"]).isfinite().all()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 @pytest.mark.parametrize("engine", ["compiled", "torch"])
-def test_interrupt_returns_the_runs_so_far(engine):
+def test_interrupt_returns_the_runs_so_far(ctrl_c, assert_interrupts_work_as_ever, engine):
     jobs = [job(ln.TwoLayerReLU(8, seed=s), seed=s, steps=FOREVER, engine=engine) for s in range(3)]
     jobs.insert(0, job(ln.Product(), steps=20, engine=engine))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def press():
-        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            time.sleep(0.001)
-        time.sleep(0.5)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-    try:
-        threading.Thread(target=press, daemon=True).start()
-        with pytest.warns(UserWarning, match="interrupted: 3 of 4 runs ended early") as caught:
-            runs = ln.train_many(jobs, n_jobs=2, progress=False)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    ctrl_c(after=0.5)
+    with pytest.warns(UserWarning, match="interrupted: 3 of 4 runs ended early") as caught:
+        runs = ln.train_many(jobs, n_jobs=2, progress=False)
+    assert_interrupts_work_as_ever()
     assert len(caught) == 1 and caught[0].filename == __file__
     assert [run.interrupted for run in runs] == [False, True, True, True]
     assert runs[0].steps == 20 and 0 < runs[1].steps < FOREVER
@@ -175,27 +153,11 @@ def test_interrupt_returns_the_runs_so_far(engine):
         np.testing.assert_array_equal(run.theta[-1], flat(each["model"]))
 
 
-def test_one_bar_counts_the_steps_of_all(monkeypatch):
-    totals = []
-
-    class Bar:
-        def __init__(self, total, **_):
-            totals.append([total, 0])
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def update(self, steps):
-            totals[-1][1] += steps
-
-    monkeypatch.setattr("labelnoise_utils.sgd.progress.tqdm", Bar)
+def test_one_bar_counts_the_steps_of_all(bars):
     jobs = mixed_jobs()
     ln.train_many(jobs)
-    steps = sum(each["steps"] for each in jobs)
-    assert totals == [[steps, steps]]
+    (bar,) = bars
+    assert bar.done == bar.arguments["total"] == sum(each["steps"] for each in jobs)
 
 
 class TestStages:
@@ -216,7 +178,7 @@ class TestStages:
             for k, (lr, steps, noise) in enumerate(self.STAGES):
                 arguments = dict(lr=lr, steps=steps, noise=noise, seed=5 + 3 * k + i, batch_size=2)
                 expected = ln.train(model, X, Y, progress=False, **arguments)
-                np.testing.assert_array_equal(runs[i][k].theta, expected.theta)
+                assert_same_trajectory(runs[i][k], expected)
             np.testing.assert_array_equal(flat(models[i]), flat(model))
 
     def test_each_stage_begins_where_the_last_ended(self):

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from points import POINTS, Convolutional, X, Y, flat
+from cases import assert_same_trajectory
+from plain import flat
+from points import ONE, POINTS, Convolutional, X, Y, poisoned, tanh
+from refusals import refusals
 from torch import nn
 
 import labelnoise_utils as ln
 
 NAN = math.nan
-ONE = torch.ones(1, dtype=torch.float64)
 
 
 def product(u=2.0, v=0.5, **arguments):
@@ -191,7 +193,7 @@ class TestRun:
         run.save(tmp_path / "flow")
         loaded = ln.Run.load(tmp_path / "flow")
         assert loaded.engine == "flow"
-        np.testing.assert_array_equal(loaded.theta, run.theta)
+        assert_same_trajectory(loaded, run)
 
     def test_several_outputs_and_frozen_parameters(self):
         model = ln.MLP([2, 3, 2], "tanh", seed=1)
@@ -210,7 +212,7 @@ class TestRun:
     def test_caller_without_gradients(self):
         with torch.no_grad():
             run = product(steps=1000)
-        np.testing.assert_array_equal(run.theta, product(steps=1000).theta)
+        assert_same_trajectory(run, product(steps=1000))
 
     @pytest.mark.parametrize("build", [lambda: (Convolutional(), torch.ones(3, 6).double()), lambda: (ln.MLP([2, 3, 1]), X)])
     def test_model_is_left_as_it_was_if_the_solver_gives_up(self, build):
@@ -221,11 +223,9 @@ class TestRun:
         assert torch.equal(flat(model), before)
 
 
-def poisoned():
-    model = ln.MLP([2, 4, 1], "tanh")
-    with torch.no_grad():
-        model.layers[0].weight[0, 0] = NAN
-    return model
+def flow_of_tanh(changes):
+    arguments = dict(model=tanh(), x=X, y=Y, lr=0.01, noise_std=0.5, steps=10)
+    return ln.effective_flow(**arguments | changes)
 
 
 # What is passed instead, the error, and what the message must hold.
@@ -244,7 +244,7 @@ BAD_INPUT = {
     "atol negative": (dict(atol=-1e-3), ValueError, "atol must be positive, got -0.001"),
     "rtol text": (dict(rtol="a"), TypeError, "rtol must be a number, got 'a'"),
     "float32": (
-        dict(model=ln.MLP([2, 4, 1], "tanh", dtype=torch.float32)),
+        dict(model=tanh(dtype=torch.float32)),
         ValueError,
         r"needs a float64 model, got torch.float32: call model.double\(\)",
     ),
@@ -256,10 +256,4 @@ BAD_INPUT = {
     "x NaN": (dict(x=X * NAN), ValueError, "x must be finite"),
 }
 
-
-@pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_named(case):
-    changes, error, message = BAD_INPUT[case]
-    arguments = dict(model=ln.MLP([2, 4, 1], "tanh"), x=X, y=Y, lr=0.01, noise_std=0.5, steps=10)
-    with pytest.raises(error, match=message):
-        ln.effective_flow(**arguments | changes)
+test_bad_input_is_named = refusals(BAD_INPUT, flow_of_tanh)

@@ -1,0 +1,48 @@
+"""Data to interpolate, the price of a kink from its definition, and what every interpolant must fulfil."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import labelnoise_utils as ln
+
+
+def price(x, k):
+    """Least reg of a unit with kink k and jump 1 on points x, straight from the definition."""
+    ways = []
+    for active in (x[x > k], x[x < k]):
+        P, Q = sum((active - k) ** 2), sum(1 + active**2)
+        ways.append(2 / len(x) * math.sqrt(P * Q))
+    return min(ways)
+
+
+def random_data(seed):
+    """5 to 30 points; inputs uniform, Gaussian or with heavy tails, labels rough, smooth or convex."""
+    rng = np.random.default_rng(seed)
+    n = rng.integers(5, 31)
+    scale = [1.0, 10.0, 100.0][seed % 3]
+    x = scale * [rng.uniform(-1, 1, n), rng.normal(size=n), rng.standard_cauchy(n)][seed // 3 % 3]
+    y = [rng.normal(size=n), np.sin(3 * x / scale), (x / scale) ** 2][seed // 9 % 3]
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def sizes_at(f, x):
+    """Size of the terms that f(x) is a sum of: what rounding is relative to."""
+    terms = torch.relu(x[:, None] - f.kinks) * f.jumps
+    units = torch.relu(torch.outer(x, f.model.a) + f.model.b) * f.model.c
+    model = (units.abs().sum(1) + (f.model.a0 * x).abs() + f.model.b0.abs()).detach()
+    return torch.maximum(terms.abs().sum(1) + (f.slope * x).abs() + abs(f.intercept), model).max().item()
+
+
+def assert_fits(f, x, y):
+    """Function and network go through the points, and the network's reg is the programme's value."""
+    x, y = x.double(), y.double()
+    size = sizes_at(f, x) + y.abs().max().item()
+    with torch.no_grad():
+        assert (f(x) - y).abs().max().item() <= 1e-12 * size
+        assert (f.model(x) - y).abs().max().item() <= 1e-12 * size
+        t = torch.linspace(x.min().item(), x.max().item(), 501, dtype=torch.float64)
+        assert (f(t) - f.model(t)).abs().max().item() <= 1e-12 * size
+    assert ln.implicit_regularizer(f.model, x).item() == pytest.approx(f.reg, rel=1e-9)
