@@ -1,4 +1,4 @@
-# make book | test | serve | lint | format | bench | url | clean
+# make book | test | lowest | serve | lint | format | bench | url | clean
 # Needs Python >= 3.11 with pip, and make. Another Python: make book PYTHON=python3.13
 # The newest release of every dependency instead of the tested ones: make test CONSTRAINTS=
 PYTHON ?= python3
@@ -15,6 +15,7 @@ INSTALLED := .venv/.installed
 EXECUTED := _build/.executed
 BUILT := _build/.built
 BENCH_TOOLS := _build/bench-tools
+LOWEST := _build/lowest
 
 # Two notebooks run side by side, each on one thread; a progress bar has no place on a page.
 export OMP_NUM_THREADS := 1
@@ -23,7 +24,7 @@ export NUMBA_NUM_THREADS := 1
 export TQDM_DISABLE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test serve lint format bench url clean
+.PHONY: book test lowest serve lint format bench url clean
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -54,6 +55,23 @@ test: lint book
 	@echo "== Testing the package, the notebooks and the built book"
 	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
 		-n 2 --dist loadfile --no-loadscope-reorder notebooks tests labelnoise_utils
+
+# The package's tests against the lowest versions that pyproject.toml admits and this Python can install.
+lowest: $(LOWEST)/.installed
+	@echo "== Testing the package with the lowest versions"
+	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/pytest -n 2 --dist loadfile -m "not site and not fresh" tests labelnoise_utils
+
+# uv finds these versions; pip installs them, as it does everywhere else.
+$(LOWEST)/.installed: pyproject.toml tests/oracles.txt
+	@echo "== Installing into $(LOWEST)"
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --no-build --all-extras \
+		--python $(LOWEST)/bin/python --output-file $(LOWEST)/constraints.txt pyproject.toml
+	$(LOWEST)/bin/python -m pip install --quiet --constraint $(LOWEST)/constraints.txt --editable '.[book,test]'
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps --requirement tests/oracles.txt
+	@touch $@
 
 lint: $(INSTALLED)
 	@echo "== Linting"
