@@ -1,4 +1,4 @@
-# make book | test | serve | lint | format | bench | url | clean
+# make book | test | lowest | serve | lint | format | bench | url | clean
 # Needs Python >= 3.11 with pip, and make. Another Python: make book PYTHON=python3.13
 # The newest release of every dependency instead of the tested ones: make test CONSTRAINTS=
 # The repository's address, from its remote "origin" or as given: make url URL=https://github.com/OWNER/NAME
@@ -18,6 +18,7 @@ INSTALLED := .venv/.installed
 EXECUTED := _build/.executed
 BUILT := _build/.built
 BENCH_TOOLS := _build/bench-tools
+LOWEST := _build/lowest
 # The notebooks with the outputs that are on the pages: nbval runs them again and compares.
 COPIES := $(patsubst %,_build/executed/%.ipynb,$(basename $(notdir $(NOTEBOOKS) $(TEXT_NOTEBOOKS))))
 
@@ -29,7 +30,7 @@ export TQDM_DISABLE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install -qq $(CONSTRAINTS:%=--constraint %)
 
-.PHONY: book test serve lint format bench url clean
+.PHONY: book test lowest serve lint format bench url clean
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -60,6 +61,23 @@ test: lint book
 	@echo "== Testing the package, the notebooks and the built book"
 	@$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 900 \
 		-n 2 --dist loadfile --no-loadscope-reorder $(COPIES) tests labelnoise_utils
+
+# The package's tests against the lowest versions that pyproject.toml admits and this Python can install.
+lowest: $(LOWEST)/.installed
+	@echo "== Testing the package with the lowest versions"
+	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/pytest -n 2 --dist loadfile -m "not site and not fresh" tests labelnoise_utils
+
+# uv finds these versions; pip installs them, as it does everywhere else.
+$(LOWEST)/.installed: pyproject.toml tests/oracles.txt
+	@echo "== Installing into $(LOWEST)"
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -qq uv
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --no-build --all-extras \
+		--python $(LOWEST)/bin/python --output-file $(LOWEST)/constraints.txt pyproject.toml
+	$(LOWEST)/bin/python -m pip install -qq --constraint $(LOWEST)/constraints.txt --editable '.[book,test]'
+	$(LOWEST)/bin/python -m pip install -qq --no-deps --requirement tests/oracles.txt
+	@touch $@
 
 lint: $(INSTALLED)
 	@echo "== Linting"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from ..arguments import as_integer
-from .hypothesis import attributes_kept, check_per_example, outside_inference_mode, trainable, twice_differentiable
+from .hypothesis import attributes_kept, check_per_example, gradients_possible, trainable, twice_differentiable
 from .rules import squares, wide
 
 
@@ -60,7 +60,7 @@ def estimate_regularizer(
     seed = as_integer("seed", seed, 0)
     chunk_size = None if chunk_size is None else as_integer("chunk_size", chunk_size, 1)
     generator = torch.Generator().manual_seed(seed)
-    with outside_inference_mode():
+    with gradients_possible():
         parameters = list(trainable(model).values())
         with attributes_kept(model), twice_differentiable(model) if torch.is_grad_enabled() else contextlib.nullcontext():
             check_per_example(model, x)

@@ -10,7 +10,7 @@ import torch
 from ..arguments import as_integer
 from .ghost import LayerCalls, ghost_sq_norms
 from .gradients import NUMBERS_PER_CHUNK, loop_sq_norms, vmap_sq_norms
-from .hypothesis import attributes_kept, check_per_example, outside_inference_mode, trainable, twice_differentiable
+from .hypothesis import attributes_kept, check_per_example, gradients_possible, trainable, twice_differentiable
 
 Method = Literal["auto", "ghost", "vmap", "loop"]
 
@@ -119,7 +119,7 @@ def _sq_norms(
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
     if chunk_size is not None:
         chunk_size = as_integer("chunk_size", chunk_size, 1)
-    with outside_inference_mode():
+    with gradients_possible():
         parameters = trainable(model)
         calls = LayerCalls(model, parameters) if method in ("auto", "ghost") else None
         check_per_example(model, x, calls.watched() if calls else None)

@@ -16,6 +16,9 @@ from .rules import RULES, wide
 
 NUMBERS_PER_CHUNK = 2**21
 
+# Where torch keeps the hooks on all modules; it has no public way to ask whether there are any.
+GLOBAL_HOOKS = tuple(f"_global_{when}_hooks" for when in ("forward_pre", "forward", "backward_pre", "backward"))
+
 
 class NotCoveredError(ValueError):
     """Some trainable parameter reaches h by more ways than through one call of a layer that has a rule."""
@@ -117,11 +120,12 @@ def _layers(model: nn.Module, parameters: Mapping[str, torch.Tensor]) -> dict[nn
     names = {p: name for name, p in parameters.items()}
     layers: dict[nn.Module, dict[str, str]] = {}
     places: dict[str, str] = {}
-    if torch.nn.modules.module._has_any_global_hook():
+    # A torch that keeps them elsewhere counts as one that has some.
+    if any(getattr(nn.modules.module, name, True) for name in GLOBAL_HOOKS):
         raise NotCoveredError("there are hooks on all modules (register_module_forward_hook and its like)")
     for path, module in model.named_modules():
-        for attribute, p in module._parameters.items():
-            if p is None or p not in names:
+        for attribute, p in module.named_parameters(recurse=False, remove_duplicate=False):
+            if p not in names:
                 continue
             name, place = names[p], f"{path}.{attribute}".lstrip(".")
             if name in places:
@@ -185,13 +189,17 @@ def _watched(
     aliases: Mapping[str, torch.Tensor],
 ) -> Iterator[None]:
     """Within the block each layer computes with aliases of its parameters, and what comes out passes through ``leave``."""
-    own = {layer: dict(layer._parameters) for layer in layers}
 
     def before(layer: nn.Module, args: tuple) -> None:
-        layer._parameters.update({attribute: aliases[name] for attribute, name in layers[layer].items() if name in aliases})
+        # A module looks for a parameter only where it has no attribute of that name.
+        vars(layer).update({attribute: aliases[name] for attribute, name in layers[layer].items() if name in aliases})
+
+    def uncover(layer: nn.Module) -> None:
+        for attribute in layers[layer]:
+            vars(layer).pop(attribute, None)
 
     def after(layer: nn.Module, args: tuple, kwargs: dict, z: torch.Tensor | None) -> torch.Tensor | None:
-        layer._parameters.update(own[layer])
+        uncover(layer)
         return None if z is None else leave(layer, *args, *kwargs.values(), z)  # None after an error in the layer
 
     hooks = []
@@ -204,7 +212,7 @@ def _watched(
         for hook in hooks:
             hook.remove()
         for layer in layers:
-            layer._parameters.update(own[layer])
+            uncover(layer)
 
 
 def check_reached_through(

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
@@ -66,15 +67,15 @@ def check_per_example(
         raise ValueError(f"model must keep the examples along dimension 0, but h has shape {tuple(h.shape)} for one example")
 
 
+CHANCE = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout | nn.FeatureAlphaDropout | nn.RReLU
 UNDEFINED = "where the gradient of one example is not defined"
 
 
 def _check_modules(model: torch.nn.Module) -> None:
-    batch_norm = torch.nn.modules.batchnorm._BatchNorm
-    chance = torch.nn.modules.dropout._DropoutNd | torch.nn.RReLU
+    batch_norm = nn.modules.batchnorm._BatchNorm  # the base of other people's too
     for name, module in model.named_modules():
         what = f"{type(module).__name__} {name or 'model'!r}"
-        if module.training and isinstance(module, batch_norm | chance):
+        if module.training and isinstance(module, batch_norm | CHANCE):
             raise ValueError(f"{what} is in training mode, {UNDEFINED}: call model.eval() first")
         if isinstance(module, batch_norm) and module.running_mean is None:
             raise ValueError(f"{what} keeps no running statistics and reads the batch, {UNDEFINED}")
@@ -114,7 +115,8 @@ def _buffers_kept(model: torch.nn.Module) -> Iterator[None]:
     finally:
         now = dict(model.named_buffers())
         for name, (buffer, version, values) in before.items():
-            if now.get(name) is not buffer or buffer._version != version:
+            # An old torch counts a version where InstanceNorm in eval mode only reads its buffers.
+            if now.get(name) is not buffer or (buffer._version != version and not torch.equal(buffer, values)):
                 buffer.copy_(values)
                 path, _, attribute = name.rpartition(".")
                 setattr(model.get_submodule(path), attribute, buffer)
@@ -124,16 +126,22 @@ def _buffers_kept(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def outside_inference_mode() -> Iterator[None]:
+def gradients_possible() -> Iterator[None]:
     """Within the block torch can take gradients, and keeps none of the result if inference mode was on.
+
+    Autocast rounds the weights anew for every call: those that it keeps from a call without gradients give none (torch
+    2.6), and those from before the parameters changed are wrong.
 
     Yields:
         Nothing.
     """
+    cached = torch.is_autocast_cache_enabled()
     with contextlib.ExitStack() as stack:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
+        stack.callback(torch.set_autocast_cache_enabled, cached)
+        torch.set_autocast_cache_enabled(False)
         yield
 
 

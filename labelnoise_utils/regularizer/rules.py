@@ -88,7 +88,19 @@ def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: t
 
 def _padded(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor) -> torch.Tensor:
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    return F.pad(a.flatten(0, 1), layer._reversed_padding_repeated_twice, mode=mode).unflatten(0, a.shape[:2])
+    return F.pad(a.flatten(0, 1), _padding(layer), mode=mode).unflatten(0, a.shape[:2])
+
+
+def _padding(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> list[int]:
+    """As ``F.pad`` wants it: before and after, from the last dimension to the first."""
+    match layer.padding:
+        case "valid":
+            return [0, 0] * len(layer.kernel_size)
+        case "same":
+            totals = [dilation * (size - 1) for size, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
+            return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+        case padding:
+            return [side for side in reversed(padding) for _ in range(2)]
 
 
 def _patches(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor) -> torch.Tensor:
@@ -121,7 +133,7 @@ def _layer_norm(layer: nn.LayerNorm, a: torch.Tensor, g: torch.Tensor) -> dict[s
     return _normalised(F.layer_norm(a, layer.normalized_shape, eps=layer.eps), g, len(layer.normalized_shape))
 
 
-def _rms_norm(layer: nn.Module, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+def _rms_norm(layer: nn.RMSNorm, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
     return _normalised(F.rms_norm(a, layer.normalized_shape, eps=layer.eps), g, len(layer.normalized_shape))
 
 
@@ -134,7 +146,7 @@ def _group_norm(layer: nn.GroupNorm, a: torch.Tensor, g: torch.Tensor) -> dict[s
     return _by_channel(F.group_norm(a.flatten(0, 1), layer.num_groups, eps=layer.eps).view_as(a), g)
 
 
-def _batch_norm(layer: nn.modules.batchnorm._BatchNorm, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+def _batch_norm(layer: nn.Module, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
     a_hat = F.batch_norm(a.flatten(0, 1), wide(layer.running_mean), wide(layer.running_var), eps=layer.eps)
     return _by_channel(a_hat.view_as(a), g)
 
@@ -147,8 +159,7 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.Embedding: _embedding,
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
     nn.LayerNorm: _layer_norm,
+    nn.RMSNorm: _rms_norm,
     nn.GroupNorm: _group_norm,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), _batch_norm),
 }
-if hasattr(nn, "RMSNorm"):  # since torch 2.4
-    RULES[nn.RMSNorm] = _rms_norm

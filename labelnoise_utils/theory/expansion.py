@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..arguments import as_integer, as_positive
 from ..models.compiled import jit
-from ..regularizer.hypothesis import attributes_kept, outside_inference_mode, trainable, twice_differentiable
+from ..regularizer.hypothesis import attributes_kept, gradients_possible, trainable, twice_differentiable
 from ..sgd.noise import LabelNoise, sgd_draws
 from .geometry import errors, linearize
 
@@ -137,7 +137,7 @@ def _transforms(model: torch.nn.Module) -> Iterator[None]:
     """
     try:
         with (
-            outside_inference_mode(),
+            gradients_possible(),
             torch.enable_grad(),
             attributes_kept(model),
             twice_differentiable(model),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..arguments import as_integer, as_number, as_positive
-from ..regularizer.hypothesis import attributes_kept, check_per_example, outside_inference_mode, set_parameters, trainable
+from ..regularizer.hypothesis import attributes_kept, check_per_example, gradients_possible, set_parameters, trainable
 
 LARGEST_JACOBIAN = 2**27
 
@@ -81,14 +81,14 @@ def linearize(model: torch.nn.Module, x: torch.Tensor, *, tol: float | None = No
 def _jacobian(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """dh/dtheta (n k, p)."""
     parameters = trainable(model)
-    with outside_inference_mode():
+    with gradients_possible():
         check_per_example(model, x)
     for name, p in parameters.items():
         if p.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"parameter {name!r} must be float32 or float64 for a Jacobian, got {p.dtype}")
     count = sum(p.numel() for p in parameters.values())
     rows = []
-    with outside_inference_mode(), attributes_kept(model):
+    with gradients_possible(), attributes_kept(model):
         for x_i in (x.clone() if x.is_inference() else x).split(1):
             with torch.enable_grad():
                 h = model(x_i)[0].reshape(-1)
@@ -182,11 +182,11 @@ def errors(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Te
             :func:`implicit_regularizer`.
     """
     trainable(model)
-    with outside_inference_mode():
+    with gradients_possible():
         check_per_example(model, x)
     if not isinstance(y, torch.Tensor):
         raise TypeError(f"y must be a torch.Tensor, got {type(y).__name__}")
-    with outside_inference_mode(), torch.no_grad(), attributes_kept(model):
+    with gradients_possible(), torch.no_grad(), attributes_kept(model):
         h = model(x)
     if h.shape != y.shape:
         raise ValueError(f"y must have the shape of model(x), {tuple(h.shape)}, got {tuple(y.shape)}")

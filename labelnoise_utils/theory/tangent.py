@@ -4,7 +4,7 @@ import torch
 
 from ..arguments import as_nonnegative
 from ..regularizer import implicit_regularizer
-from ..regularizer.hypothesis import attributes_kept, outside_inference_mode, trainable, twice_differentiable
+from ..regularizer.hypothesis import attributes_kept, gradients_possible, trainable, twice_differentiable
 from .cloud import settings
 from .geometry import errors, linearize
 
@@ -55,7 +55,7 @@ def tangential_curvature(
     line = linearize(model, x, tol=tol)
     parameters = list(trainable(model).values())
     mu = torch.linalg.lstsq(line.jacobian.T, _gradient_of_reg(model, x)[:, None], driver="gelsd").solution[:, 0]
-    with outside_inference_mode(), attributes_kept(model), twice_differentiable(model), torch.enable_grad():
+    with gradients_possible(), attributes_kept(model), twice_differentiable(model), torch.enable_grad():
         lagrangian = implicit_regularizer(model, x) - model(x).reshape(-1) @ mu
         slopes = torch.autograd.grad(lagrangian, parameters, create_graph=True, materialize_grads=True)
         rows = []
@@ -75,7 +75,7 @@ def tangential_curvature(
 def _gradient_of_reg(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Grad reg (p,), zero where reg is constant."""
     parameters = list(trainable(model).values())
-    with outside_inference_mode(), torch.enable_grad():
+    with gradients_possible(), torch.enable_grad():
         reg = implicit_regularizer(model, x)
         if not reg.requires_grad:
             return torch.zeros_like(torch.nn.utils.parameters_to_vector(parameters)).detach()

@@ -76,6 +76,8 @@ def test_conda_environment_has_the_dependencies():
     for requirement in PYPROJECT["project"]["dependencies"]:
         name = requirement.split(">=")[0]
         assert {"torch": "pytorch-cpu"}.get(name, name) in names
+        if name == "torch":
+            assert requirement.replace("torch", "pytorch-cpu") in entries
 
 
 def test_licences_are_there():

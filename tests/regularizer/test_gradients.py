@@ -75,6 +75,18 @@ class TestTypes:
         assert not torch.equal(measured, expected)
         torch.testing.assert_close(measured, expected, rtol=0.02, atol=0)
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_within_autocast_that_has_seen_other_parameters(self, method):
+        """Of which it keeps the rounded values."""
+        model, x = mlp(dtype=torch.float32), numbers(3).float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(x)
+            with torch.no_grad():
+                model[0].weight.mul_(-3)
+            measured = ln.per_example_sq_norms(model, x, method=method)
+            assert torch.is_autocast_cache_enabled()
+        torch.testing.assert_close(measured, ln.per_example_sq_norms(model, x), rtol=0.02, atol=0)
+
 
 class TestGradient:
     @pytest.mark.parametrize("method", METHODS)
