@@ -3,7 +3,7 @@
 import copy
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from torch.nn.utils import parameters_to_vector
 
 from ..arguments import as_integer, as_nonnegative, as_positive
 from ..regularizer import implicit_regularizer
-from ..regularizer.hypothesis import parameters_kept, set_parameters, trainable
+from ..regularizer.ghost import NotCoveredError
+from ..regularizer.gradients import h_and_sq_norms
+from ..regularizer.hypothesis import attributes_kept, parameters_kept, set_parameters, trainable, twice_differentiable
 from ..regularizer.snapshots import loss_and_reg
-from ..sgd.job import prepare
+from ..sgd.job import Job, prepare
 from ..sgd.noise import LabelNoise
 from ..sgd.run import Run
 
@@ -39,7 +41,7 @@ def effective_flow(
 
     The two terms live on time scales ``1 / lr`` and ``1 / lr^2``, so the equation is stiff: scipy's LSODA solves it with
     steps that grow with the smoothness of the path, not with ``steps``. It costs a few hundred to a few thousand
-    gradients of reg, and p of them for each estimate of the p x p Jacobian of the field.
+    gradients of reg, and p of them, all at once, for each estimate of the p x p Jacobian of the field.
 
     The field has to be smooth. That of a ReLU network jumps where a kink crosses an example, and reg often drives a kink
     against such a jump from both sides: the solver then creeps along it and ends in the error below.
@@ -80,26 +82,33 @@ def effective_flow(
     limit = 100 * (count + 50) if max_evaluations is None else as_integer("max_evaluations", max_evaluations, 1)
     evaluations = itertools.count(1)
 
+    fields = _fields(model, job, coefficient)
+
+    def counted(t: float, rows: np.ndarray) -> np.ndarray:
+        for _ in rows:
+            if next(evaluations) > limit:
+                raise ArithmeticError(
+                    f"the flow got to step {t:.4g} of {steps} in {limit} evaluations of the field, the most that are allowed."
+                    " A field that jumps, as that of a ReLU network, can need ever smaller steps: take a smooth activation;"
+                    " else raise max_evaluations, or rtol"
+                )
+        return fields(torch.from_numpy(rows)).numpy()
+
     def field(t: float, theta: np.ndarray) -> np.ndarray:
-        if next(evaluations) > limit:
-            raise ArithmeticError(
-                f"the flow got to step {t:.4g} of {steps} in {limit} evaluations of the field, the most that are allowed. A"
-                " field that jumps, as that of a ReLU network, can need ever smaller steps: take a smooth activation; else"
-                " raise max_evaluations, or rtol"
-            )
-        set_parameters(model, torch.from_numpy(theta))
-        with torch.enable_grad():
-            objective = (model(job.x) - job.y).square().sum() / len(job.x)
-            if coefficient > 0:
-                objective = objective + coefficient * implicit_regularizer(model, job.x)
-            slopes = torch.autograd.grad(objective, parameters, materialize_grads=True)
-        return -job.lr * torch.cat([slope.to_dense().reshape(-1) for slope in slopes]).numpy()
+        return counted(t, theta[None])[0]
+
+    def jacobian(t: float, theta: np.ndarray) -> np.ndarray:
+        # Forward differences, each as wide as half of the digits of its parameter.
+        widths = np.finfo(float).eps ** 0.5 * np.maximum(1, np.abs(theta))
+        rows = counted(t, np.vstack([theta, theta + np.diag(widths)]))
+        return ((rows[1:] - rows[0]) / widths[:, None]).T
 
     began = time.perf_counter()
     start = parameters_to_vector(parameters).detach().numpy().copy()
     moments = np.union1d(job.record, [steps])
-    with parameters_kept(model):
-        solution = solve_ivp(field, (0, steps), start, method="LSODA", t_eval=moments, rtol=rtol, atol=atol)
+    settings = dict(method="LSODA", t_eval=moments, rtol=rtol, atol=atol, jac=jacobian)
+    with parameters_kept(model), attributes_kept(model), twice_differentiable(model):
+        solution = solve_ivp(field, (0, steps), start, **settings)
     if not solution.success:
         raise ArithmeticError(f"the solver gave up before step {steps}: {solution.message}")
     theta = solution.y.T.copy()
@@ -118,3 +127,41 @@ def effective_flow(
         interrupted=False,
         model=template,
     )
+
+
+def _fields(model: torch.nn.Module, job: Job, coefficient: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The field at many parameter vectors, (k, p) to (k, p): in one pass where the model runs under vmap."""
+    parameters, n = trainable(model), len(job.x)
+    sizes = [p.numel() for p in parameters.values()]
+
+    def together(theta: torch.Tensor) -> torch.Tensor:
+        theta = theta.requires_grad_()
+        with torch.enable_grad():
+            # A row of its own for every theta with every example.
+            copies = {
+                name: part.view(-1, *p.shape).repeat_interleave(n, dim=0)
+                for part, (name, p) in zip(theta.split(sizes, dim=1), parameters.items(), strict=True)
+            }
+            h, norms = h_and_sq_norms(model, copies, torch.cat([job.x] * len(theta)))
+            errors = h.view(len(theta), -1) - job.y.reshape(-1)
+            objectives = (errors.square().sum() + coefficient * sum(norms.values()).sum()) / n
+            (slopes,) = torch.autograd.grad(objectives, theta, materialize_grads=True)
+        return -job.lr * slopes
+
+    def one_by_one(theta: torch.Tensor) -> torch.Tensor:
+        rows = []
+        for row in theta:
+            set_parameters(model, row)
+            with torch.enable_grad():
+                objective = (model(job.x) - job.y).square().sum() / n
+                if coefficient > 0:
+                    objective = objective + coefficient * implicit_regularizer(model, job.x)
+                slopes = torch.autograd.grad(objective, list(parameters.values()), materialize_grads=True)
+            rows.append(-job.lr * torch.cat([slope.to_dense().reshape(-1) for slope in slopes]))
+        return torch.stack(rows)
+
+    try:
+        together(parameters_to_vector(parameters.values()).detach()[None])
+    except (RuntimeError, NotCoveredError):
+        return one_by_one
+    return together
