@@ -148,12 +148,13 @@ def test_divergence_names_the_job_and_stops_the_others(engine):
 def test_interrupt_returns_the_runs_so_far(engine):
     jobs = [job(ln.TwoLayerReLU(8, seed=s), seed=s, steps=FOREVER, engine=engine) for s in range(3)]
     jobs.insert(0, job(ln.Product(), steps=20, engine=engine))
+    starts = [flat(each["model"]).copy() for each in jobs[1:3]]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def press():
-        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Two at a time: once the third has moved, the first has ended and the second is on its way.
+        while not all((flat(each["model"]) != begin).any() for each, begin in zip(jobs[1:3], starts, strict=True)):
             time.sleep(0.001)
-        time.sleep(0.5)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     try:
