@@ -14,7 +14,7 @@ from .regularizer import (
     per_example_sq_norms,
     regularizer_by_parameter,
 )
-from .sgd import DivergenceError, LabelNoise, Run, sgd_draws, train, train_many, train_stages
+from .sgd import DivergenceError, LabelFlip, LabelNoise, Run, sgd_draws, train, train_many, train_stages
 from .simplicity import (
     Interpolant,
     TwoKinks,
@@ -53,6 +53,7 @@ __all__ = [
     "DivergenceError",
     "Estimate",
     "Interpolant",
+    "LabelFlip",
     "LabelNoise",
     "Linearization",
     "MatrixSensing",

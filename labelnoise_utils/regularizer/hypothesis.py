@@ -199,11 +199,26 @@ def set_parameters(model: torch.nn.Module, theta: torch.Tensor) -> None:
 
 
 def is_as_built(model: torch.nn.Module) -> bool:
-    """Whether its ``config`` builds a model with the same parameters: none tied, added, replaced or on another device."""
+    """Whether it is one of the book's models as its ``config`` builds it.
+
+    One whose parameters were tied, added, replaced or moved to another device is not, nor one with hooks or with a
+    ``forward`` of its own.
+
+    Returns:
+        True if its compiled step does what autograd on the model does.
+    """
+    if "compiled_sgd" not in vars(type(model)):
+        return False
 
     def layout(model: torch.nn.Module) -> list[tuple]:
         return [(name, p.shape, p.dtype, p.device) for name, p in model.named_parameters()]
 
+    def is_plain(module: torch.nn.Module) -> bool:
+        hooks = (attribute for name, attribute in vars(module).items() if name.endswith("_hooks"))
+        return "forward" not in vars(module) and not any(hooks)
+
+    if not all(map(is_plain, model.modules())) or any(p._backward_hooks for p in model.parameters()):
+        return False
     dtype = next(model.parameters()).dtype
     return layout(model) == layout(type(model)(**model.config, dtype=dtype))
 

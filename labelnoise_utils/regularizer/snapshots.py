@@ -1,61 +1,90 @@
-"""Loss and reg at many parameter vectors at once, as the snapshots of a run need them."""
+"""Loss and reg at many parameter vectors, as the snapshots of a run need them."""
 
 import torch
 
 from .exact import implicit_regularizer
-from .ghost import NotCoveredError
 from .gradients import NUMBERS_PER_CHUNK, h_and_sq_norms
 from .hypothesis import attributes_kept, is_as_built, parameters_kept, set_parameters, trainable
 
 
 def loss_and_reg(
-    model: torch.nn.Module, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+    model: torch.nn.Module, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, *, reg_on: torch.Tensor | bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared error and reg at many parameter vectors at once.
+    """Mean squared error and reg at many parameter vectors.
 
-    A class that has a shorter way defines a method ``loss_and_reg(theta, x, y)``, which then answers.
+    The model itself is evaluated, with each theta in place of its parameters, and by :func:`implicit_regularizer`; the
+    book's models answer for many theta at once, those that have a shorter way by a method ``loss_and_reg(theta, x, y)``.
 
     Args:
         model: the hypothesis; its own parameters stay as they are.
         theta: (k, p), trainable parameters, flattened in the order of ``parameters_to_vector``.
         x: (n, ...).
         y: (n, ...), of the shape of ``model(x)``.
+        reg_on: the inputs over which reg is the mean, by default x; False leaves reg out.
 
     Returns:
-        loss (k,), the mean over examples of the squared error (summed over outputs), and reg (k,).
+        loss (k,), the mean over examples of the squared error (summed over outputs), and reg (k,), NaN where it is left out.
 
     Source: equation (4), divided by n, and equation (3).
     """
-    if "loss_and_reg" in vars(type(model)) and is_as_built(model):
+    loss, reg = theta.new_full((2, len(theta)), torch.nan)
+    probe = x if reg_on is True else reg_on
+    if is_as_built(model):
+        at_once = model.loss_and_reg if "loss_and_reg" in vars(type(model)) else lambda *data: _at_once(model, *data)
         with torch.no_grad():
-            return model.loss_and_reg(theta, x, y)
+            loss, of_x = at_once(theta, x, y)
+            if probe is not False:
+                reg = of_x if probe is x else at_once(theta, probe, model(probe))[1]
+        return loss, reg
+    with parameters_kept(model):
+        for k, theta_k in enumerate(theta):
+            set_parameters(model, theta_k)
+            loss[k] = mean_squared_error(model, x, y)
+            if probe is not False:
+                with torch.no_grad():
+                    reg[k] = implicit_regularizer(model, probe)
+    return loss, reg
+
+
+def mean_squared_error(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The training error, ``(1/n) sum_i |h(x_i) - y_i|^2``.
+
+    Args:
+        model: the hypothesis.
+        x: (n, ...).
+        y: (n, ...), of the shape of ``model(x)``.
+
+    Returns:
+        A scalar tensor without a gradient.
+
+    Source: equation (4), divided by n.
+    """
+    # With gradients enabled, as SGD calls the model: some layers compute something else without.
+    with attributes_kept(model), torch.enable_grad():
+        h = model(x).detach()
+    return (h.to(torch.promote_types(h.dtype, y.dtype)) - y).square().sum() / len(x)
+
+
+def _at_once(
+    model: torch.nn.Module, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and reg by ``torch.vmap`` over pairs of a theta and an example."""
     parameters = trainable(model)
     sizes = [p.numel() for p in parameters.values()]
     pairs = max(1, NUMBERS_PER_CHUNK // theta.shape[1])
     examples = min(len(x), pairs)
     loss, reg = theta.new_zeros(2, len(theta))
-    with attributes_kept(model):
-        try:
-            for rows in torch.arange(len(theta)).split(max(1, pairs // examples)):
-                parts = theta[rows].split(sizes, dim=1)
-                for x_part, y_part in zip(x.split(examples), y.split(examples), strict=True):
-                    # Every theta of these rows with every example of this part.
-                    n = len(x_part)
-                    copies = {
-                        name: part.view(-1, *p.shape).repeat_interleave(n, dim=0).requires_grad_()
-                        for part, (name, p) in zip(parts, parameters.items(), strict=True)
-                    }
-                    with torch.no_grad():
-                        h, norms = h_and_sq_norms(model, copies, torch.cat([x_part] * len(rows)))
-                        errors = h.view(len(rows), -1) - y_part.reshape(-1)
-                        loss[rows] += errors.square().sum(dim=1)
-                        reg[rows] += sum(norms.values()).view(len(rows), -1).sum(dim=1)
-            return loss / len(x), reg / len(x)
-        except (RuntimeError, NotCoveredError):
-            with parameters_kept(model):
-                for k, theta_k in enumerate(theta):
-                    set_parameters(model, theta_k)
-                    with torch.no_grad():
-                        loss[k] = (model(x) - y).square().sum() / len(x)
-                        reg[k] = implicit_regularizer(model, x)
-            return loss, reg
+    for rows in torch.arange(len(theta)).split(max(1, pairs // examples)):
+        parts = theta[rows].split(sizes, dim=1)
+        for x_part, y_part in zip(x.split(examples), y.split(examples), strict=True):
+            # Every theta of these rows with every example of this part.
+            n = len(x_part)
+            copies = {
+                name: part.view(-1, *p.shape).repeat_interleave(n, dim=0).requires_grad_()
+                for part, (name, p) in zip(parts, parameters.items(), strict=True)
+            }
+            h, norms = h_and_sq_norms(model, copies, torch.cat([x_part] * len(rows)))
+            errors = h.view(len(rows), -1) - y_part.reshape(-1)
+            loss[rows] += errors.square().sum(dim=1)
+            reg[rows] += sum(norms.values()).view(len(rows), -1).sum(dim=1)
+    return loss / len(x), reg / len(x)

@@ -88,7 +88,8 @@ def train_torch(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
             residual = h.detach() - target
             if not math.isfinite(residual.sum()):
                 return t
-            gradient = torch.autograd.grad(h, parameters, residual * scale, materialize_grads=True)
+            slopes = (residual * scale).to(h.dtype)
+            gradient = torch.autograd.grad(h, parameters, slopes, materialize_grads=True)
             torch._foreach_add_(values, gradient, alpha=-job.lr)
         return len(rows)
 

@@ -9,7 +9,7 @@ import torch
 
 from .. import models
 from ..arguments import as_integer, as_positive
-from ..regularizer.hypothesis import check_per_example, is_as_built, trainable
+from ..regularizer.hypothesis import attributes_kept, check_per_example, is_as_built, trainable
 from .noise import LabelNoise
 
 Engine = Literal["auto", "compiled", "torch"]
@@ -29,9 +29,13 @@ class Job:
     seed: int
     record: np.ndarray
     engine: Literal["compiled", "torch"]
+    reg_on: torch.Tensor | bool
+    keep_theta: bool
 
 
-def prepare(model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=200, engine="auto") -> Job:
+def prepare(
+    model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=200, engine="auto", reg_on=True, keep_theta=True
+) -> Job:
     """Check the arguments of :func:`train` before any work.
 
     Returns:
@@ -42,8 +46,14 @@ def prepare(model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=
         ValueError: as in :func:`train`.
     """
     parameters = trainable(model)
+    for name, p in parameters.items():
+        if p.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"parameter {name!r} is {p.dtype}, in whose rounding steps of SGD on the time scale 1 / lr^2 are lost: call"
+                " model.float() first, or freeze it"
+            )
     dtype = next(iter(parameters.values())).dtype
-    x, y = (_as_tensor(name, value, dtype) for name, value in (("x", x), ("y", y)))
+    x, y = as_model_dtype(model, _as_tensor("x", x)), _as_tensor("y", y).to(dtype)
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"x and y must hold the same number of examples, got {x.shape[0]} and {y.shape[0]}")
     check_per_example(model, x)
@@ -59,12 +69,12 @@ def prepare(model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=
     record = _record(record, steps)
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
-    with torch.no_grad():
-        h = model(x)
-    if h.shape != y.shape:
-        raise ValueError(f"y must have the shape of model(x), {tuple(h.shape)}, got {tuple(y.shape)}")
-    if not torch.isfinite(h).all():
-        raise ValueError("model(x) is not finite: the parameters to start from hold NaN or infinity, or are too large")
+    if not isinstance(reg_on, bool):
+        reg_on = as_model_dtype(model, _as_tensor("reg_on", reg_on))
+        check_per_example(model, reg_on)
+    if not isinstance(keep_theta, bool):
+        raise TypeError(f"keep_theta must be True or False, got {keep_theta!r}")
+    _check_outputs(model, x, y)
     # A kernel is for the class that it stands in, not for what a subclass makes of it.
     dtypes = getattr(model, "compiled_dtypes", (torch.float64,))
     has_kernel = "compiled_sgd" in vars(type(model)) and is_as_built(model) and dtype in dtypes
@@ -74,10 +84,45 @@ def prepare(model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=
             f" float64 (MatrixSensing also in float32), got {type(model).__name__} in {dtype}: use engine='torch', or 'auto'"
         )
     engine = "compiled" if has_kernel and engine != "torch" else "torch"
-    return Job(model, x, y, lr, steps, noise, batch_size, seed, record, engine)
+    return Job(model, x, y, lr, steps, noise, batch_size, seed, record, engine, reg_on, keep_theta)
 
 
-def _as_tensor(name: str, value: object, dtype: torch.dtype) -> torch.Tensor:
+def as_model_dtype(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Floating-point inputs in the type of the model's parameters, as they are if those are of several types.
+
+    Args:
+        model: the hypothesis.
+        x: (n, ...).
+
+    Returns:
+        x, or a copy.
+    """
+    dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return x.to(dtypes.pop()) if x.is_floating_point() and len(dtypes) == 1 else x
+
+
+def _check_outputs(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    """Refuse labels of another shape than h, and a model that mixes examples."""
+    with attributes_kept(model), torch.enable_grad():
+        h = model(x).detach()
+        alone = {i: model(x[i : i + 1]).detach() for i in {0, len(x) - 1}}
+    if h.shape != y.shape:
+        hint = ""
+        if y.numel() == h.numel():
+            hint = f"; the numbers are as many: y.reshape({tuple(h.shape)}), if they are in that order"
+        raise ValueError(f"y must have the shape of model(x), {tuple(h.shape)}, got {tuple(y.shape)}{hint}")
+    if not torch.isfinite(h).all():
+        raise ValueError("model(x) is not finite: the parameters to start from hold NaN or infinity, or are too large")
+    atol = torch.finfo(h.dtype).eps ** 0.5 * h.abs().max().item()
+    for i, h_i in alone.items():
+        if not torch.allclose(h_i, h[i : i + 1], rtol=0, atol=atol):
+            raise ValueError(
+                f"h of example {i} changes with the other examples in its batch: the examples must lie along dimension 0 of x"
+                " (batch_first=True), and none may read another"
+            )
+
+
+def _as_tensor(name: str, value: object) -> torch.Tensor:
     try:
         # By way of NumPy, since torch would round a list of floats to single precision.
         tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
@@ -85,8 +130,6 @@ def _as_tensor(name: str, value: object, dtype: torch.dtype) -> torch.Tensor:
         raise TypeError(f"{name} must be a tensor or an array of numbers, got {type(value).__name__}: {error}") from error
     if tensor.dim() == 0 or tensor.shape[0] == 0:
         raise ValueError(f"{name} must hold at least one example along dimension 0, got shape {tuple(tensor.shape)}")
-    if tensor.is_floating_point() or name == "y":
-        tensor = tensor.to(dtype)
     # The sum is proof enough and takes no memory, isfinite as much as the tensor and more.
     if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
         where = tuple(torch.nonzero(~torch.isfinite(tensor))[0].tolist())

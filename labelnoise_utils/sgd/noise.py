@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
-from ..arguments import as_nonnegative
+from ..arguments import as_integer, as_nonnegative
 
 Kind = Literal["rademacher", "uniform", "gaussian"]
 
@@ -51,6 +52,33 @@ class LabelNoise:
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
 
+    def __call__(self, y: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Labels with fresh noise, for a training loop of one's own: ``loss(model(x), noise(y))``.
+
+        Args:
+            y: the labels, of any shape, in floating point; each number gets its own Z.
+            generator: where the randomness comes from, on y's device; None is torch's global generator.
+
+        Returns:
+            ``y + Z``, of y's shape, type and device.
+
+        Raises:
+            TypeError: if y is no tensor of floating-point numbers.
+
+        >>> LabelNoise(0.5)(torch.zeros(4), torch.Generator().manual_seed(0))
+        tensor([-0.5000,  0.5000,  0.5000, -0.5000])
+        """
+        if not isinstance(y, torch.Tensor) or not y.is_floating_point():
+            what = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
+            raise TypeError(f"y must be a tensor of floating-point labels, got {what}; classes are flipped by LabelFlip")
+        if self.kind == "gaussian":
+            z = torch.empty_like(y).normal_(generator=generator)
+        elif self.kind == "uniform":
+            z = torch.empty_like(y).uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+        else:
+            z = torch.empty_like(y).bernoulli_(0.5, generator=generator) * 2 - 1
+        return y + self.std * z
+
     def draw(self, rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
         """Independent draws of Z.
 
@@ -69,6 +97,58 @@ class LabelNoise:
         count = math.prod(size)
         bits = np.unpackbits(np.frombuffer(rng.bytes(-(-count // 8)), np.uint8), count=count)
         return np.where(bits, float(self.std), -float(self.std)).reshape(size)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelFlip:
+    """Label noise for classification: with probability p a label becomes another class, each of the others equally often.
+
+    Under cross-entropy it takes the place of :class:`LabelNoise`.
+
+    Args:
+        p: probability that a label changes, in [0, 1].
+        classes: how many classes there are, at least 2.
+
+    Raises:
+        TypeError: if ``p`` is no number or ``classes`` no integer.
+        ValueError: if ``p`` is outside [0, 1], or ``classes`` below 2.
+
+    Source: Damian, Ma and Lee (2021), section on label flipping.
+
+    >>> LabelFlip(1.0, 2)(torch.tensor([0, 1, 1]))
+    tensor([1, 0, 0])
+    """
+
+    p: float
+    classes: int
+
+    def __post_init__(self) -> None:
+        if as_nonnegative("p", self.p) > 1:
+            raise ValueError(f"p must be at most 1, got {self.p:g}")
+        as_integer("classes", self.classes, 2)
+
+    def __call__(self, y: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Labels of which each may have changed.
+
+        Args:
+            y: classes 0 to ``classes - 1``, integers of any shape.
+            generator: where the randomness comes from, on y's device; None is torch's global generator.
+
+        Returns:
+            A new tensor of y's shape, type and device.
+
+        Raises:
+            TypeError: if y is no tensor of integers.
+            ValueError: if a label is none of the classes.
+        """
+        if not isinstance(y, torch.Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+            what = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
+            raise TypeError(f"y must be a tensor of integer classes, got {what}; real labels get LabelNoise")
+        if y.numel() and not 0 <= y.min() <= y.max() < self.classes:
+            raise ValueError(f"y must hold classes 0 to {self.classes - 1}, got {y.min().item()} to {y.max().item()}")
+        flipped = torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float64) < self.p
+        step = torch.randint(1, self.classes, y.shape, generator=generator, device=y.device, dtype=torch.int64)
+        return torch.where(flipped, (y.long() + step) % self.classes, y.long()).to(y.dtype)
 
 
 def sgd_draws(

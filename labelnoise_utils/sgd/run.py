@@ -9,13 +9,17 @@ import secrets
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .. import models
-from ..regularizer.hypothesis import is_as_built, set_parameters, trainable
+from ..regularizer.ghost import check_reached_through
+from ..regularizer.hypothesis import attributes_kept, is_as_built, parameters_kept, set_parameters, trainable
+from ..regularizer.rules import wide
+from .job import as_model_dtype
 
 BOOK_MODELS = {name: getattr(models, name) for name in models.__all__}
 
@@ -31,13 +35,17 @@ class Run:
     Attributes:
         step: (k,) step numbers of the snapshots; 0 is before the first step.
         loss: (k,) mean squared error on the labels without the noise.
-        reg: (k,) the implicit regularizer.
-        theta: (k, p) trainable parameters, flattened as ``torch.nn.utils.parameters_to_vector`` does.
+        reg: (k,) the implicit regularizer, NaN where it was not asked for.
+        theta: (k, p) trainable parameters, flattened as ``torch.nn.utils.parameters_to_vector`` does, float32 for models in
+            half precision; (k, 0) if they were not kept.
         steps: number of steps that were made.
         engine: "compiled" or "torch", the one that ran; "flow" from :func:`effective_flow`.
         seconds: duration of the steps alone, wall clock.
         interrupted: whether the run was stopped before its last step.
-        model: a copy of the model, to put snapshots into; None after loading a file whose model is not the package's.
+        model: a copy of the model, to put snapshots into; None if it cannot be copied, and after loading a file whose model
+            is not the package's.
+        rest: buffers and frozen parameters, all else that h depends on, by name.
+        example: the first input, (1, ...), and h there at the last snapshot: by these :meth:`model_at` knows the model again.
     """
 
     step: np.ndarray
@@ -49,6 +57,8 @@ class Run:
     seconds: float
     interrupted: bool
     model: torch.nn.Module | None = dataclasses.field(repr=False)
+    rest: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+    example: tuple[np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False)
 
     @property
     def steps_per_second(self) -> float:
@@ -60,22 +70,49 @@ class Run:
 
         Args:
             i: index of the snapshot; -1 is the last.
-            model: the architecture, needed for a run that was loaded from a file and whose model is not the package's.
+            model: the architecture, needed where the run holds no copy of its model. Its buffers and frozen parameters are
+                replaced by those of the run.
 
         Returns:
             A new module; nothing is shared with the run.
 
         Raises:
             IndexError: if there is no snapshot i.
-            ValueError: if the architecture is needed and missing, or has another number of trainable parameters.
+            ValueError: if the parameters were not kept; or the architecture is needed and missing, or is another one: it has
+                other parameters or buffers, or gives another output for the first example.
         """
         template = model if model is not None else self.model
         if template is None:
-            raise ValueError("this run was loaded from a file that does not hold its model: pass one, run.model_at(i, model)")
+            raise ValueError(
+                "this run does not hold its model, which is none of the package's or cannot be copied: pass one,"
+                " run.model_at(i, model)"
+            )
+        if not self.theta.shape[1]:
+            raise ValueError("this run kept no parameters: train with keep_theta=True")
         theta = torch.from_numpy(self.theta[i].copy())
         result = copy.deepcopy(template)
+        tensors = rest_of(result)
+        if model is not None and (shapes := _shapes(tensors)) != (own := _shapes(self.rest)):
+            different = sorted(name for name in shapes.keys() | own.keys() if shapes.get(name) != own.get(name))
+            raise ValueError(
+                f"this is not the model that was trained: it differs in its buffers or frozen parameters {different}"
+            )
+        with torch.no_grad():
+            for name, values in self.rest.items():
+                tensors[name].copy_(torch.from_numpy(values))
+        self._recognise(result)
         set_parameters(result, theta)
         return result
+
+    def _recognise(self, model: torch.nn.Module) -> None:
+        """Refuse a model that does not give what the run's own gave for the first example at the last snapshot."""
+        if self.example is None:
+            return
+        x, expected = self.example
+        _, h = first_example(model, torch.from_numpy(x), self.theta[-1])
+        atol = 10 * np.finfo(h.dtype).eps ** 0.5 * np.abs(expected).max()
+        if h.shape != expected.shape or not np.allclose(h, expected, rtol=0, atol=atol):
+            raise ValueError("this is not the model that was trained: its output for the first example is another one")
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the run to one file, whole or not at all, without pickle.
@@ -92,9 +129,11 @@ class Run:
             "model": {"name": type(self.model).__name__, "config": self.model.config} if known else None,
         }
         arrays = {"step": self.step, "loss": self.loss, "reg": self.reg, "theta": self.theta, "about": json.dumps(about)}
+        arrays |= {f"rest.{name}": values for name, values in self.rest.items()}
+        if self.example is not None:
+            arrays |= {"x_0": self.example[0], "h_0": self.example[1]}
         if known:
-            arrays |= {f"state.{key}": value.cpu().numpy() for key, value in self.model.state_dict().items()}
-            arrays["frozen"] = np.array([key for key, p in self.model.named_parameters() if not p.requires_grad], dtype=str)
+            arrays["frozen"] = np.array([name for name, p in self.model.named_parameters() if not p.requires_grad], dtype=str)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         path = Path(path)
@@ -113,7 +152,8 @@ class Run:
             path: of the file.
 
         Returns:
-            The run, with its model if that is one of the package's.
+            The run, with its model if that is one of the package's; of another the run knows buffers, frozen parameters and
+            one output, so that :meth:`model_at` takes no other model for it.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -128,21 +168,75 @@ class Run:
             if model is not None:
                 if model["name"] not in BOOK_MODELS:
                     raise ValueError(f"unknown model {model['name']!r}")
-                state = {k.removeprefix("state."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("state.")}
                 dtype = torch.from_numpy(arrays["theta"]).dtype
                 model = BOOK_MODELS[model["name"]](**model["config"], dtype=dtype)
-                model.load_state_dict(state)
                 for key in arrays["frozen"]:
                     model.get_parameter(str(key)).requires_grad_(False)
                 size = sum(p.numel() for p in trainable(model).values())
-                if arrays["theta"].shape[1:] != (size,):
+                if arrays["theta"].shape[1:] not in ((size,), (0,)):
                     raise ValueError(f"theta has shape {arrays['theta'].shape} for {size} trainable parameters")
             columns = {key: arrays[key] for key in ("step", "loss", "reg", "theta")}
             if {len(column) for column in columns.values()} != {len(columns["step"])}:
                 raise ValueError("its columns differ in length")
             facts = {key: about[key] for key in ("steps", "engine", "seconds", "interrupted")}
-            return Run(**columns, **facts, model=model)
+            rest = {k.removeprefix("rest."): v for k, v in arrays.items() if k.startswith("rest.")}
+            if model is not None and (needed := _shapes(rest_of(model))) != _shapes(rest):
+                raise ValueError(f"its buffers and frozen parameters are not those of the model, {needed}")
+            example = (arrays["x_0"], arrays["h_0"]) if "x_0" in arrays else None
+            return Run(**columns, **facts, model=model, rest=rest, example=example)
         except (FileNotFoundError, PermissionError):
             raise
         except DAMAGE as error:
             raise ValueError(f"{os.fspath(path)} is not a run that Run.save wrote, or is damaged: {error}") from error
+
+
+def rest_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers and frozen parameters of a model, the tensors themselves, by name."""
+    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    return frozen | dict(model.named_buffers())
+
+
+def first_example(model: torch.nn.Module, x: torch.Tensor, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first input, and what a model gives for it, called as SGD calls it.
+
+    Args:
+        model: the hypothesis; it is left as it was.
+        x: (n, ...).
+        theta: (p,), in place of its parameters.
+
+    Returns:
+        Two arrays (1, ...), in float32 where the tensors are in half precision.
+    """
+    with parameters_kept(model), attributes_kept(model), torch.enable_grad():
+        set_parameters(model, torch.from_numpy(theta))
+        one = x[:1].to(next(model.parameters()).device)
+        return as_array(x[:1]), as_array(model(as_model_dtype(model, one)))
+
+
+def copy_of(model: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module | None:
+    """A copy of a model that computes with its own parameters.
+
+    Args:
+        model: the hypothesis.
+        x: (n, ...), the inputs.
+
+    Returns:
+        The copy; None if the model cannot be copied, as with a lock or an open file in it, or if the copy still computes with
+        the original's parameters, as with a ``forward`` that was wrapped.
+    """
+    try:
+        twin = copy.deepcopy(model)
+        with attributes_kept(twin), torch.enable_grad():
+            check_reached_through({}, twin(x[:1]), trainable(model), "by its copy")
+    except Exception:  # whatever __deepcopy__ or half a copy raises
+        return None
+    return twin
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as a NumPy array of its own, half precision as float32, which NumPy knows."""
+    return wide(tensor.detach()).cpu().numpy().copy()
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor | np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(values.shape) for name, values in tensors.items()}

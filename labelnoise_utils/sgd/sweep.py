@@ -4,12 +4,13 @@ import contextlib
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import torch
 
 from ..arguments import as_integer
+from ..regularizer.hypothesis import trainable
 from .job import Job, prepare
 from .noise import LabelNoise
 from .progress import interruptible, progress_bar
@@ -35,7 +36,8 @@ def train_many(jobs: Sequence[Mapping], *, n_jobs: int = -1, progress: bool = Tr
 
     Raises:
         TypeError: as :func:`labelnoise_utils.train` does, with the job's number added, before any run begins.
-        ValueError: likewise; or if two jobs share a model, or ``n_jobs`` is neither positive nor -1.
+        ValueError: likewise; if one job trains a tensor that another one's model reads; or if ``n_jobs`` is neither
+            positive nor -1.
         DivergenceError: of the first run that blows up, with the job's number added; the others are stopped where they are.
 
     An interrupt (Ctrl-C, the stop button) ends all runs early: a warning, and Runs with ``interrupted=True``.
@@ -123,9 +125,23 @@ def _prepare_all(jobs: Sequence[Mapping]) -> list[Job]:
     for number, job in enumerate(jobs):
         with _noting(f"in job {number}"):
             prepared.append(prepare(**{key: value for key, value in job.items() if key != "progress"}))
-    if len({id(job.model) for job in prepared}) < len(prepared):
-        raise ValueError("two jobs share a model, and each changes it in place: give every job its own")
+    owner: dict[int, int] = {}
+    for number, job in enumerate(prepared):
+        for address in _memory(trainable(job.model).values()):
+            owner.setdefault(address, number)
+    for number, job in enumerate(prepared):
+        for address, shape in _memory([*job.model.parameters(), *job.model.buffers()]).items():
+            if owner.get(address, number) != number:
+                raise ValueError(
+                    f"jobs {owner[address]} and {number} share a tensor of shape {shape}, which one of them trains in place:"
+                    " give every job a model of its own"
+                )
     return prepared
+
+
+def _memory(tensors: Iterable[torch.Tensor]) -> dict[int, tuple[int, ...]]:
+    """Where some tensors lie, and their shapes."""
+    return {tensor.untyped_storage().data_ptr(): tuple(tensor.shape) for tensor in tensors if tensor.numel()}
 
 
 @contextlib.contextmanager

@@ -160,8 +160,7 @@ def project_to_zero_error(
         before = error.norm()
         for halvings in range(31):
             set_parameters(model, theta - move / 2**halvings)
-            with torch.no_grad():
-                error = (model(x) - y).reshape(-1)
+            error = (_output(model, x) - y).reshape(-1)
             if error.norm() < before:
                 break
         else:
@@ -186,11 +185,16 @@ def errors(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Te
         check_per_example(model, x)
     if not isinstance(y, torch.Tensor):
         raise TypeError(f"y must be a torch.Tensor, got {type(y).__name__}")
-    with gradients_possible(), torch.no_grad(), attributes_kept(model):
-        h = model(x)
+    h = _output(model, x)
     if h.shape != y.shape:
         raise ValueError(f"y must have the shape of model(x), {tuple(h.shape)}, got {tuple(y.shape)}")
     if not y.isfinite().all():
         raise ValueError(f"y must be finite, got NaN or infinity in example {(~y.isfinite()).nonzero()[0, 0].item()}")
     check_finite(h)
     return (h - y.to(h)).reshape(-1)
+
+
+def _output(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """h, computed as SGD does, with gradients enabled: some layers compute something else without."""
+    with gradients_possible(), attributes_kept(model), torch.enable_grad():
+        return model(x).detach()

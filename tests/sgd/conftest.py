@@ -13,9 +13,9 @@ def ctrl_c():
     threads = []
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def press(times=1, after=0.3):
+    def press(times=1, after=0.3, when=lambda: True):
         def wait_and_press():
-            while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            while signal.getsignal(signal.SIGINT) is signal.default_int_handler or not when():
                 time.sleep(0.001)
             for _ in range(times):
                 time.sleep(after)

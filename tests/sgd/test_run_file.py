@@ -108,7 +108,8 @@ DAMAGE = {
     "no step": lambda path: rewritten(path, {"step": None}),
     "no theta": lambda path: rewritten(path, {"theta": None}),
     "no facts": lambda path: rewritten(path, {"about": None}),
-    "no state": lambda path: rewritten(path, {"state.a": None}),
+    "no frozen values": lambda path: rewritten(path, {"rest.a0": None}),
+    "frozen values of another shape": lambda path: rewritten(path, {"rest.a0": np.zeros(2)}),
     "no frozen": lambda path: rewritten(path, {"frozen": None}),
     "unknown frozen parameter": lambda path: rewritten(path, {"frozen": np.array(["q"])}),
     "facts that are no json": lambda path: rewritten(path, {"about": "{"}),
@@ -116,7 +117,7 @@ DAMAGE = {
     "a fact missing": lambda path: rewritten(path, {"about": json.dumps({"model": None})}),
     "lengths that differ": lambda path: rewritten(path, {"loss": np.zeros(5)}),
     "a number for a column": lambda path: rewritten(path, {"reg": np.float64(1)}),
-    "theta of another width": lambda path: rewritten(path, {"theta": np.zeros((6, 16))}),
+    "theta of another width": lambda path: rewritten(path, {"theta": np.zeros((6, 15))}),
     "theta without rows": lambda path: rewritten(path, {"theta": np.zeros(6)}),
     "unknown model": lambda path: rewritten_facts(path, model=model_of("Perceptron")),
     "a function for a model": lambda path: rewritten_facts(path, model=model_of("train")),
@@ -132,7 +133,9 @@ class TestDamagedFile:
     @pytest.fixture
     def path(self, tmp_path):
         path = tmp_path / "the run.npz"
-        quick(ln.TwoLayerReLU(5), record=6).save(path)
+        model = ln.TwoLayerReLU(5)
+        model.a0.requires_grad_(False)
+        quick(model, record=6).save(path)
         return path
 
     @pytest.mark.parametrize("kind", DAMAGE)

@@ -139,7 +139,10 @@ def test_divergence_names_the_job_and_stops_the_others(engine):
 def test_interrupt_returns_the_runs_so_far(ctrl_c, assert_interrupts_work_as_ever, engine):
     jobs = [job(ln.TwoLayerReLU(8, seed=s), seed=s, steps=FOREVER, engine=engine) for s in range(3)]
     jobs.insert(0, job(ln.Product(), steps=20, engine=engine))
-    ctrl_c(after=0.5)
+    # Two at a time: once the third has moved, the first has ended and the second is on its way.
+    running = [each["model"] for each in jobs[1:3]]
+    starts = [flat(model) for model in running]
+    ctrl_c(after=0, when=lambda: all((flat(model) != start).any() for model, start in zip(running, starts, strict=True)))
     with pytest.warns(UserWarning, match="interrupted: 3 of 4 runs ended early") as caught:
         runs = ln.train_many(jobs, n_jobs=2, progress=False)
     assert_interrupts_work_as_ever()

@@ -171,7 +171,8 @@ class TestRun:
             at_i = run.model_at(i)
             np.testing.assert_array_equal(flat(at_i), run.theta[i])
             assert run.reg[i] == pytest.approx(ln.implicit_regularizer(at_i, x).item(), rel=1e-12)
-            assert run.loss[i] == pytest.approx((at_i(x) - y).square().mean().item(), rel=1e-9, abs=1e-30)
+            # At the start h - y is what rounding leaves, some 1e-14, and another order of the sums leaves another.
+            assert run.loss[i] == pytest.approx((at_i(x) - y).square().mean().item(), rel=1e-9, abs=1e-26)
 
     def test_chosen_steps_need_not_hold_the_last(self):
         run = product(record=[0, 100, 3000], steps=5000)
