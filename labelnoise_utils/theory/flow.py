@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector
 from ..arguments import as_integer, as_nonnegative, as_positive
 from ..regularizer import implicit_regularizer
 from ..regularizer.ghost import NotCoveredError
-from ..regularizer.gradients import h_and_sq_norms
+from ..regularizer.gradients import NUMBERS_PER_CHUNK, h_and_sq_norms
 from ..regularizer.hypothesis import attributes_kept, parameters_kept, set_parameters, trainable, twice_differentiable
 from ..regularizer.snapshots import loss_and_reg
 from ..sgd.job import Job, prepare
@@ -130,12 +130,16 @@ def effective_flow(
 
 
 def _fields(model: torch.nn.Module, job: Job, coefficient: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The field at many parameter vectors, (k, p) to (k, p): in one pass where the model runs under vmap."""
+    """The field at many parameter vectors, (k, p) to (k, p): in few passes where the model is small and runs under vmap."""
     parameters, n = trainable(model), len(job.x)
     sizes = [p.numel() for p in parameters.values()]
+    at_once = NUMBERS_PER_CHUNK // (n * sum(sizes))
 
     def together(theta: torch.Tensor) -> torch.Tensor:
-        theta = theta.requires_grad_()
+        return torch.cat([one_pass(part) for part in theta.split(at_once)])
+
+    def one_pass(theta: torch.Tensor) -> torch.Tensor:
+        theta = theta.detach().requires_grad_()
         with torch.enable_grad():
             # A row of its own for every theta with every example.
             copies = {
@@ -160,8 +164,11 @@ def _fields(model: torch.nn.Module, job: Job, coefficient: float) -> Callable[[t
             rows.append(-job.lr * torch.cat([slope.to_dense().reshape(-1) for slope in slopes]))
         return torch.stack(rows)
 
+    if at_once == 0:
+        return one_by_one
     try:
-        together(parameters_to_vector(parameters.values()).detach()[None])
+        with attributes_kept(model), twice_differentiable(model):
+            one_pass(parameters_to_vector(parameters.values())[None])
     except (RuntimeError, NotCoveredError):
         return one_by_one
     return together

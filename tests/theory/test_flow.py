@@ -215,6 +215,22 @@ class TestRun:
             run = product(steps=1000)
         assert_same_trajectory(run, product(steps=1000))
 
+    def test_model_that_vmap_cannot_run(self):
+        """There the field is evaluated one parameter vector after the other: the same flow."""
+
+        class Looking(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = ln.MLP([2, 4, 1], "tanh", seed=1)
+
+            def forward(self, x):
+                return self.inner(x) if x.sum().item() < 1e9 else -self.inner(x)
+
+        settings = dict(lr=0.01, noise_std=0.5, steps=2000, record=5, rtol=1e-8, atol=1e-10)
+        run, expected = (ln.effective_flow(model, X, Y, **settings) for model in (Looking(), Looking().inner))
+        np.testing.assert_allclose(run.theta, expected.theta, rtol=0, atol=1e-8)
+        assert np.abs(run.theta[-1] - run.theta[0]).max() > 0.1
+
     @pytest.mark.parametrize("build", [lambda: (Convolutional(), torch.ones(3, 6).double()), lambda: (ln.MLP([2, 3, 1]), X)])
     def test_model_is_left_as_it_was_if_the_solver_gives_up(self, build):
         model, x = build()
