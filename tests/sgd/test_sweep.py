@@ -101,7 +101,9 @@ def test_job_without_a_model():
 
 def test_shared_model_is_refused():
     model = ln.Product(2.0, 0.5)
-    with pytest.raises(ValueError, match=r"jobs 0 and 2 share a tensor of shape \(\), which one of them trains in place: give every job"):
+    with pytest.raises(
+        ValueError, match=r"jobs 0 and 2 share a tensor of shape \(\), which one of them trains in place: give every job"
+    ):
         ln.train_many([job(model, seed=0), job(ln.Product()), job(model, seed=1)], progress=False)
     assert flat(model).tolist() == [2.0, 0.5]
 
