@@ -13,7 +13,8 @@ def loss_and_reg(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean squared error and reg at many parameter vectors at once.
 
-    A class that has a shorter way defines a method ``loss_and_reg(theta, x, y)``, which then answers.
+    A class that has a shorter way defines a method ``loss_and_reg(theta, x, y)``, which then answers, if no parameter is
+    frozen.
 
     Args:
         model: the hypothesis; its own parameters stay as they are.
@@ -26,10 +27,10 @@ def loss_and_reg(
 
     Source: equation (4), divided by n, and equation (3).
     """
-    if "loss_and_reg" in vars(type(model)) and is_as_built(model):
+    parameters = trainable(model)
+    if "loss_and_reg" in vars(type(model)) and is_as_built(model) and all(p.requires_grad for p in model.parameters()):
         with torch.no_grad():
             return model.loss_and_reg(theta, x, y)
-    parameters = trainable(model)
     sizes = [p.numel() for p in parameters.values()]
     pairs = max(1, NUMBERS_PER_CHUNK // theta.shape[1])
     examples = min(len(x), pairs)

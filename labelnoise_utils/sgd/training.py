@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from torch.nn.utils import parameters_to_vector
 
 from ..regularizer import per_example_sq_norms
 from ..regularizer.hypothesis import set_parameters, trainable
@@ -117,7 +116,12 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
         DivergenceError: as in :func:`train`.
     """
     template = copy.deepcopy(job.model)
-    begin = _flat(job.model)
+    parameters = [p.detach() for p in trainable(job.model).values()]
+
+    def flat() -> np.ndarray:
+        return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
+
+    begin = flat()
     descend = {"compiled": train_compiled, "torch": train_torch}[job.engine](job)
     snapshots = {0: begin} if job.record[0] == 0 else {}
     done, seconds, pace, diverged = 0, 0.0, 16, False
@@ -142,7 +146,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
             if count == pace and elapsed < SECONDS_PER_SLICE / 2:
                 pace *= 2
             done, used = done + taken, used + taken
-            diverged = taken < count or not np.isfinite(theta := _flat(job.model)).all()
+            diverged = taken < count or not np.isfinite(theta := flat()).all()
             if diverged:
                 break
             advance(taken)
@@ -155,7 +159,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
     if diverged:
         _raise_divergence(job, done, {0: begin} | snapshots)
     if done < job.steps:
-        snapshots[done] = _flat(job.model)
+        snapshots[done] = flat()
     recorded = np.array(list(snapshots), dtype=np.int64)
     theta = np.stack(list(snapshots.values()))
     snapshots.clear()  # as many numbers as theta
@@ -171,10 +175,6 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
         interrupted=done < job.steps,
         model=template,
     )
-
-
-def _flat(model: torch.nn.Module) -> np.ndarray:
-    return parameters_to_vector(trainable(model).values()).detach().cpu().numpy().copy()
 
 
 def _raise_divergence(job: Job, step: int, snapshots: dict[int, np.ndarray]) -> NoReturn:
