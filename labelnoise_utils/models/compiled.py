@@ -3,9 +3,14 @@
 import numba
 import numpy as np
 
+SETTINGS = {"cache": True, "nogil": True, "error_model": "numpy"}
 # Sums may be reordered and multiply-adds fused, so loops vectorise; NaN and infinity keep their meaning.
-jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
-exact = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+jit = numba.njit(fastmath=FAST, **SETTINGS)
+# For a step inside its loop: no call, and what does not change from step to step is worked out once.
+inlined = numba.njit(fastmath=FAST, forceinline=True, **SETTINGS)
+exact = numba.njit(fastmath={"contract"}, **SETTINGS)
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10

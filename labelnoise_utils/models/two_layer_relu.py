@@ -4,7 +4,9 @@ import numpy as np
 import torch
 
 from ..arguments import as_integer
-from .compiled import jit
+from .compiled import inlined, jit
+
+NUMBERS_PER_CHUNK = 2**18
 
 
 class TwoLayerReLU(torch.nn.Module):
@@ -61,6 +63,36 @@ class TwoLayerReLU(torch.nn.Module):
         h = torch.relu(torch.outer(x, self.a) + self.b) @ self.c
         return h if self.a0 is None else h + self.a0 * x + self.b0
 
+    def loss_and_reg(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean squared error and reg at many theta at once; as :func:`labelnoise_utils.regularizer.snapshots.loss_and_reg`.
+
+        ``||grad h(x)||^2 = sum_i relu(p_i)^2 + (1 + x^2) (1 + sum_i c_i^2 [p_i > 0])`` with ``p_i = a_i x + b_i``, where the
+        1 in the last bracket is the share of a0 and b0.
+
+        Args:
+            theta: (k, p), all parameters.
+            x: (n,).
+            y: (n,).
+
+        Returns:
+            loss (k,) and reg (k,).
+
+        Source: equation (4), divided by n, and equation (3).
+        """
+        m = self.a.numel()
+        loss, reg = theta.new_zeros(2, len(theta))
+        for part in torch.arange(len(theta)).split(max(1, NUMBERS_PER_CHUNK // (len(x) * m))):
+            a, b, c, skip = theta[part, None].split([m, m, m, theta.shape[1] - 3 * m], dim=2)
+            units = torch.relu(torch.addcmul(b, a, x[:, None]))
+            h = (units * c).sum(dim=2)
+            slopes = ((units > 0) * c.square()).sum(dim=2)
+            if self.a0 is not None:
+                h += skip[..., 0] * x + skip[..., 1]
+                slopes += 1
+            loss[part] = (h - y).square().mean(dim=1)
+            reg[part] = (units.square().sum(dim=2) + (1 + x.square()) * slopes).mean(dim=1)
+        return loss, reg
+
     def compiled_sgd(
         self,
         theta: np.ndarray,
@@ -72,52 +104,76 @@ class TwoLayerReLU(torch.nn.Module):
         frozen: np.ndarray,
     ) -> int:
         """Step ``theta = (a, b, c, a0, b0)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
-        return _sgd(theta, self.a.numel(), x, y, indices, noise, lr, frozen)
+        m = self.a.numel()
+        if indices.shape[1] == 1 and not frozen.size:
+            return _sgd(theta, m, x, y, indices, noise, lr)
+        return _sgd_on_batches(theta, m, x, y, indices, noise, lr, frozen)
 
 
-@jit
-def _step(theta, m, x, target, lr):
-    """One step of equation (5) on one example, in place. Returns the residual h - target before the step."""
-    a, b, c, skip = theta[:m], theta[m : 2 * m], theta[2 * m : 3 * m], theta[3 * m :]
-    h = skip[0] * x + skip[1] if skip.size else 0.0
-    for i in range(m):
-        p = a[i] * x + b[i]
-        h += c[i] * p if p > 0 else 0.0
-    residual = h - target
-    s = 2 * lr * residual
-    for i in range(m):
-        p = a[i] * x + b[i]
-        g = s * c[i] if p > 0 else 0.0
-        c[i] -= s * p if p > 0 else 0.0
-        a[i] -= g * x
-        b[i] -= g
+@inlined
+def _step(a, b, c, skip, relu, x, s, x_next):
+    """One step of equation (5) on the example x, in place, and in the same pass over the units the output on the next one.
+
+    ``s = 2 lr residual`` is that of x; ``relu`` (m,) holds ``relu(a_i x + b_i)``, which becomes that of ``x_next``.
+
+    The plain loop passes over the units twice a step, for the output and for the update, and the second pass waits for the
+    first. Here a unit is loaded and stored once a step, and its value, kept in ``relu``, is not computed again.
+
+    Returns:
+        The output on ``x_next`` after the step.
+    """
+    h = 0.0
+    for i in range(a.size):
+        g = s * c[i] if relu[i] > 0 else 0.0
+        c_i, a_i, b_i = c[i] - s * relu[i], a[i] - g * x, b[i] - g
+        p = a_i * x_next + b_i
+        # Not p if p > 0 else 0, since NaN has to stay NaN.
+        relu[i] = 0.0 if p < 0 else p
+        h += c_i * relu[i]
+        a[i], b[i], c[i] = a_i, b_i, c_i
     if skip.size:
         skip[0] -= s * x
         skip[1] -= s
-    return residual
+        h += skip[0] * x_next + skip[1]
+    return h
 
 
 @jit
-def _sgd(theta, m, x, y, indices, noise, lr, frozen):
+def _sgd(theta, m, x, y, indices, noise, lr):
+    # In arrays of their own, which the compiler knows not to overlap.
+    a, b, c, skip, relu = theta[:m].copy(), theta[m : 2 * m].copy(), theta[2 * m : 3 * m].copy(), theta[3 * m :], np.zeros(m)
+    steps, x_last, s = len(indices), 0.0, 0.0
+    for t in range(steps):
+        i = indices[t, 0]
+        residual = _step(a, b, c, skip, relu, x_last, s, x[i]) - (y[i] + noise[t, 0])
+        x_last, s = x[i], 2 * lr * residual
+        if not abs(residual) < np.inf:
+            return t
+    _step(a, b, c, skip, relu, x_last, s, x_last)
+    theta[:m], theta[m : 2 * m], theta[2 * m : 3 * m] = a, b, c
+    return steps
+
+
+@jit
+def _sgd_on_batches(theta, m, x, y, indices, noise, lr, frozen):
     steps, batch_size = indices.shape
+    a, b, c, skip, relu = theta[:m], theta[m : 2 * m], theta[2 * m : 3 * m], theta[3 * m :], np.zeros(m)
     kept, start, total = theta[frozen], np.empty_like(theta), np.empty_like(theta)
     for t in range(steps):
-        if batch_size == 1:
-            i = indices[t, 0]
-            residual = _step(theta, m, x[i], y[i] + noise[t, 0], lr)
-        else:
-            # The step on a batch is the mean of the steps on its examples, all from the same point.
-            residual = 0.0
-            start[:] = theta
-            total[:] = 0
-            for k in range(batch_size):
-                theta[:] = start
-                i = indices[t, k]
-                residual += _step(theta, m, x[i], y[i] + noise[t, k], lr)
-                total += theta
-            theta[:] = total / batch_size
+        # The step on a batch is the mean of the steps on its examples, all from the same point.
+        residuals = 0.0
+        start[:] = theta
+        total[:] = 0
+        for k in range(batch_size):
+            i = indices[t, k]
+            theta[:] = start
+            residual = _step(a, b, c, skip, relu, 0.0, 0.0, x[i]) - (y[i] + noise[t, k])
+            _step(a, b, c, skip, relu, x[i], 2 * lr * residual, x[i])
+            total += theta
+            residuals += residual
+        theta[:] = total / batch_size
         for j in range(frozen.size):
             theta[frozen[j]] = kept[j]
-        if not abs(residual) < np.inf:
+        if not abs(residuals) < np.inf:
             return t
     return steps

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..arguments import as_integer, as_nonnegative
-from .compiled import jit, logistic, tanh
+from .compiled import inlined, jit, logistic, tanh
 
 Sigmoid = Literal["tanh", "logistic"]
 FUNCTIONS = {"tanh": torch.tanh, "logistic": torch.sigmoid}
@@ -84,8 +84,11 @@ class TwoLayerSigmoidal(torch.nn.Module):
         # The kernel's loops run over units, so there w is transposed: each coordinate's weights side by side.
         order = np.concatenate([np.arange(width * dim).reshape(width, dim).T.ravel(), np.arange(width) + width * dim])
         by_coordinate = theta[order]
-        place = np.argsort(order)[frozen]
-        done = _sgd(by_coordinate, width, self.activation == "tanh", x, y, indices, noise, lr, place)
+        arguments = by_coordinate, width, self.activation == "tanh", x, y, indices, noise, lr
+        if indices.shape[1] == 1 and not frozen.size:
+            done = _sgd(*arguments)
+        else:
+            done = _sgd_on_batches(*arguments, np.argsort(order)[frozen])
         theta[order] = by_coordinate
         return done
 
@@ -100,67 +103,77 @@ def check_activation(name: object) -> None:
         raise ValueError(f"activation must be one of {', '.join(get_args(Sigmoid))}, got {name!r}")
 
 
-@jit
-def _step(w, c, h, is_tanh, x, target, lr):
-    """One step of equation (5) on one example, in place: w (d, m), c (m,).
+@inlined
+def _step(w, c, h, g, is_tanh, x, s, x_next):
+    """One step of equation (5) on the example x, in place, and in the same pass over w (d, m) the output on the next one.
 
-    ``h`` (m,) is scratch: the units' values, later ``2 lr residual`` times the derivative of the output in ``w_i . x``.
+    ``s = 2 lr residual`` is that of x; ``h`` (m,) holds ``s(w_i . x)``, which becomes that of ``x_next``; ``g`` (m,) is
+    scratch: s times the derivative of the output in ``w_i . x``.
+
+    The plain loop passes over w twice a step, for the output and for the update. Here a weight is loaded and stored once.
 
     Returns:
-        The residual, output - target, before the step.
+        The output on ``x_next`` after the step.
     """
     dim, m = w.shape
-    x_j = x[0]
     for i in range(m):
-        h[i] = w[0, i] * x_j
-    for j in range(1, dim):
-        x_j = x[j]
+        slope = 1 - h[i] * h[i] if is_tanh else h[i] * (1 - h[i])
+        g[i] = s * c[i] * slope
+        c[i] -= s * h[i]
+        h[i] = 0.0
+    for j in range(dim):
+        x_j, next_j = x[j], x_next[j]
         for i in range(m):
-            h[i] += w[j, i] * x_j
+            w[j, i] -= g[i] * x_j
+            h[i] += w[j, i] * next_j
+    output = 0.0
     if is_tanh:
         for i in range(m):
             h[i] = tanh(h[i])
+            output += c[i] * h[i]
     else:
         for i in range(m):
             h[i] = logistic(h[i])
-    residual = -target
-    for i in range(m):
-        residual += c[i] * h[i]
-    s = 2 * lr * residual
-    for i in range(m):
-        slope = 1 - h[i] * h[i] if is_tanh else h[i] * (1 - h[i])
-        g = s * c[i] * slope
-        c[i] -= s * h[i]
-        h[i] = g
-    for j in range(dim):
-        x_j = x[j]
-        for i in range(m):
-            w[j, i] -= h[i] * x_j
-    return residual
+            output += c[i] * h[i]
+    return output
 
 
 @jit
-def _sgd(theta, m, is_tanh, x, y, indices, noise, lr, frozen):
-    steps, batch_size = indices.shape
-    kept, start, total = theta[frozen], np.empty_like(theta), np.empty_like(theta)
-    w, c, scratch = theta[:-m].reshape(x.shape[1], m), theta[-m:], np.empty(m)
+def _sgd(theta, m, is_tanh, x, y, indices, noise, lr):
+    # In arrays of their own, which the compiler knows not to overlap.
+    w, c, h, g = theta[:-m].copy().reshape(x.shape[1], m), theta[-m:].copy(), np.zeros(m), np.empty(m)
+    steps, last, s = len(indices), 0, 0.0
     for t in range(steps):
-        if batch_size == 1:
-            i = indices[t, 0]
-            residual = _step(w, c, scratch, is_tanh, x[i], y[i] + noise[t, 0], lr)
-        else:
-            # The step on a batch is the mean of the steps on its examples, all from the same point.
-            residual = 0.0
-            start[:] = theta
-            total[:] = 0
-            for k in range(batch_size):
-                theta[:] = start
-                i = indices[t, k]
-                residual += _step(w, c, scratch, is_tanh, x[i], y[i] + noise[t, k], lr)
-                total += theta
-            theta[:] = total / batch_size
+        i = indices[t, 0]
+        residual = _step(w, c, h, g, is_tanh, x[last], s, x[i]) - (y[i] + noise[t, 0])
+        last, s = i, 2 * lr * residual
+        if not abs(residual) < np.inf:
+            return t
+    _step(w, c, h, g, is_tanh, x[last], s, x[last])
+    theta[:-m], theta[-m:] = w.reshape(-1), c
+    return steps
+
+
+@jit
+def _sgd_on_batches(theta, m, is_tanh, x, y, indices, noise, lr, frozen):
+    steps, batch_size = indices.shape
+    w, c, h, g = theta[:-m].reshape(x.shape[1], m), theta[-m:], np.zeros(m), np.empty(m)
+    kept, start, total = theta[frozen], np.empty_like(theta), np.empty_like(theta)
+    for t in range(steps):
+        # The step on a batch is the mean of the steps on its examples, all from the same point.
+        residuals = 0.0
+        start[:] = theta
+        total[:] = 0
+        for k in range(batch_size):
+            i = indices[t, k]
+            theta[:] = start
+            residual = _step(w, c, h, g, is_tanh, x[i], 0.0, x[i]) - (y[i] + noise[t, k])
+            _step(w, c, h, g, is_tanh, x[i], 2 * lr * residual, x[i])
+            total += theta
+            residuals += residual
+        theta[:] = total / batch_size
         for j in range(frozen.size):
             theta[frozen[j]] = kept[j]
-        if not abs(residual) < np.inf:
+        if not abs(residuals) < np.inf:
             return t
     return steps

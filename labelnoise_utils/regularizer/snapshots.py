@@ -1,5 +1,7 @@
 """Loss and reg at many parameter vectors, as the snapshots of a run need them."""
 
+import functools
+
 import torch
 
 from .exact import implicit_regularizer
@@ -13,7 +15,8 @@ def loss_and_reg(
     """Mean squared error and reg at many parameter vectors.
 
     The model itself is evaluated, with each theta in place of its parameters, and by :func:`implicit_regularizer`; the
-    book's models answer for many theta at once, those that have a shorter way by a method ``loss_and_reg(theta, x, y)``.
+    book's models answer for many theta at once, those that have a shorter way, and no parameter frozen, by a method
+    ``loss_and_reg(theta, x, y)``.
 
     Args:
         model: the hypothesis; its own parameters stay as they are.
@@ -30,7 +33,8 @@ def loss_and_reg(
     loss, reg = theta.new_full((2, len(theta)), torch.nan)
     probe = x if reg_on is True else reg_on
     if is_as_built(model):
-        at_once = model.loss_and_reg if "loss_and_reg" in vars(type(model)) else lambda *data: _at_once(model, *data)
+        closed_form = "loss_and_reg" in vars(type(model)) and all(p.requires_grad for p in model.parameters())
+        at_once = model.loss_and_reg if closed_form else functools.partial(_at_once, model)
         with torch.no_grad():
             loss, of_x = at_once(theta, x, y)
             if probe is not False:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn.utils import parameters_to_vector
 
-from ..regularizer.hypothesis import set_parameters, trainable
+from ..regularizer.hypothesis import trainable
 from .job import Job
 
 
@@ -47,20 +46,23 @@ def train_compiled(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
 
     Source: equation (5).
     """
-    parameters = list(job.model.parameters())
-    flags = [np.full(p.numel(), not p.requires_grad) for p in parameters]
-    is_frozen = np.concatenate(flags)
-    frozen, free = np.flatnonzero(is_frozen), np.flatnonzero(~is_frozen)
+    parameters = [p.detach() for p in job.model.parameters()]
+    is_frozen = [not p.requires_grad for p in job.model.parameters()]
+    sizes = [p.numel() for p in parameters]
+    frozen = np.flatnonzero(np.repeat(is_frozen, sizes))
     x, y = getattr(job.model, "compiled_inputs", torch.Tensor.numpy)(job.x), job.y.numpy()
 
     def descend(indices: np.ndarray, noise: np.ndarray) -> int:
-        theta = parameters_to_vector(parameters).detach()
+        theta = torch.cat([p.reshape(-1) for p in parameters])
         done = job.model.compiled_sgd(theta.numpy(), x, y, indices, noise, job.lr, frozen)
-        set_parameters(job.model, theta[free])
+        for p, stays, value in zip(parameters, is_frozen, theta.split(sizes), strict=True):
+            if not stays:
+                p.copy_(value.view_as(p))
         return done
 
     # No step at all: compiles, or loads what was compiled before, outside the time that is measured.
-    descend(np.empty((0, 1), np.int32), np.empty((0, 1, *y.shape[1:])))
+    batch_size = len(y) if job.batch_size is None else job.batch_size
+    descend(np.empty((0, batch_size), np.int32), np.empty((0, batch_size, *y.shape[1:])))
     return descend
 
 

@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from torch.nn.utils import parameters_to_vector
 
 from ..regularizer import per_example_sq_norms
 from ..regularizer.hypothesis import parameters_kept, set_parameters, trainable
@@ -142,7 +141,12 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
     """
     twin = copy_of(job.model, job.x)
     rest = {name: as_array(values) for name, values in rest_of(job.model).items()}
-    begin = _flat(job.model)
+    parameters = [p.detach() for p in trainable(job.model).values()]
+
+    def flat() -> np.ndarray:
+        return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
+
+    begin = flat()
     descend = {"compiled": train_compiled, "torch": train_torch}[job.engine](job)
     kept: dict[int, np.ndarray] = {}
     measured: list[tuple[np.ndarray, ...]] = []
@@ -178,7 +182,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
             if count == pace and elapsed < SECONDS_PER_SLICE / 2:
                 pace *= 2
             done, used = done + taken, used + taken
-            diverged = taken < count or not np.isfinite(theta := _flat(job.model)).all()
+            diverged = taken < count or not np.isfinite(theta := flat()).all()
             if diverged:
                 break
             advance(taken)
@@ -191,7 +195,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
     if diverged:
         _raise_divergence(job, done, {0: begin} | kept)
     if done < job.steps:
-        take(done, _flat(job.model))
+        take(done, flat())
     example = first_example(job.model, job.x, next(reversed(kept.values())))
     if job.keep_theta:
         recorded, theta = np.array(list(kept), dtype=np.int64), np.stack(list(kept.values()))
@@ -225,10 +229,6 @@ def _loss_and_reg(job: Job, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         except (Exception, KeyboardInterrupt) as error:
             warnings.warn(f"{missing} of the snapshots is not known, NaN stands for it: {error!r}", stacklevel=2)
     return tuple(np.full((2, len(theta)), np.nan))
-
-
-def _flat(model: torch.nn.Module) -> np.ndarray:
-    return parameters_to_vector(trainable(model).values()).detach().cpu().numpy().copy()
 
 
 def _raise_divergence(job: Job, step: int, snapshots: dict[int, np.ndarray]) -> NoReturn:
