@@ -43,9 +43,7 @@ class Kinks:
         return Kinks(*(np.concatenate([one, two]) for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
-def least_bending(
-    x: np.ndarray, counts: np.ndarray, slopes: np.ndarray, clearance: float
-) -> tuple[Kinks, np.ndarray, float]:
+def least_bending(x: np.ndarray, counts: np.ndarray, slopes: np.ndarray, clearance: float) -> tuple[Kinks, np.ndarray, float]:
     """The kinks of least cost ``sum_k w(k) |J_k|`` for which the slopes from point to point are these.
 
     Args:
@@ -93,10 +91,10 @@ def hats(x: np.ndarray, position: np.ndarray) -> np.ndarray:
     """hat_i(k) for the inner points i and all positions k: (m - 2, k)."""
     gap = gap_of(x, position)
     part = (position - x[gap]) / (x[gap + 1] - x[gap])
-    hats = np.zeros((len(x), len(position)))
-    hats[gap, np.arange(len(position))] = 1 - part
-    hats[gap + 1, np.arange(len(position))] = part
-    return hats[1:-1]
+    values = np.zeros((len(x), len(position)))
+    values[gap, np.arange(len(position))] = 1 - part
+    values[gap + 1, np.arange(len(position))] = part
+    return values[1:-1]
 
 
 def gap_of(x: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -147,21 +145,22 @@ def _most_wanted(x: np.ndarray, counts: np.ndarray, p: np.ndarray) -> tuple[np.n
     slope = np.diff(p) / np.diff(x)
     positions, ratios = [], []
     for facing in (slice(None, None, -1), slice(None)):
+        # All places as seen from the far end: from there nothing that is subtracted below is large beside what is left.
+        far = x[facing][0]
+        weight, point = counts[facing].astype(float), x[facing] - far
         # Cumulative moments from the far end, then those of the points beyond each gap.
-        weight, point = counts[facing].astype(float), x[facing]
         number = np.cumsum(weight)
-        mean = np.cumsum(weight * (point - point[0])) / number + point[0]
-        # V from one point to the next, without the difference of two large numbers.
+        mean = np.cumsum(weight * point) / number
         before = np.concatenate([mean[:1], mean[:-1]])
         spread = np.cumsum(weight * (point - before) * (point - mean))
-        height = np.cumsum(weight * (1 + point**2))
+        height = np.cumsum(weight * (1 + x[facing] ** 2))
         number, mean, spread, height = (v[:-1][facing] for v in (number, mean, spread, height))
-        at_mean = p[:-1] + slope * (mean - x[:-1])
+        start = x[:-1] - far
+        at_mean = p[:-1] + slope * (mean - start)
         with np.errstate(divide="ignore", invalid="ignore"):
-            position = mean + slope * spread / (at_mean * number)
-            # From the ends of the gap, not from the mean, which is far away.
-            part = (position - x[:-1]) / np.diff(x)
-            cost = 2 / counts.sum() * np.sqrt(height) * np.sqrt(number * (position - mean) ** 2 + spread)
+            part = (mean + slope * spread / (at_mean * number) - start) / np.diff(x)
+            position = x[:-1] + part * np.diff(x)
+            cost = 2 / counts.sum() * np.sqrt(height) * np.sqrt(number * (position - far - mean) ** 2 + spread)
             ratio = np.abs((1 - part) * p[:-1] + part * p[1:]) / cost
         inside = (position > x[:-1]) & (position < x[1:])
         positions.append(position[inside])
