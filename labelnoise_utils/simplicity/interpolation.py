@@ -78,11 +78,12 @@ def minimal_interpolant(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarr
     Where the optimum is not unique, one with few kinks is returned. In the outermost gaps that is always so: there a unit is
     active at a single point and costs the same wherever its kink is; it is put on the second, or last but one, point.
 
-    However unevenly the points lie, f goes through them: ``|f(x_i) - y_i| <= 4 eps max (|y| + |f'| |x|)``, with eps and the
-    maximum over what the data were rounded to: 0 except on three or more points that lie on a line up to rounding, where f
-    is that line. The network is a sum, and each of its terms is rounded: it misses f by some ``1e-16 sum_k |J_k| (|x| + |k|)``,
-    about 1e-9 of the labels' range for gaps from 1e-5 to 100 around 0, and 1e-8 for gaps from 0.01 to 10 around 1e6.
-    One that misses by more than 1e-6 of that range is refused.
+    However unevenly the points lie, f goes through them. It is exact, except where three or more points lie on a line up to
+    the rounding of x and y as they were given: there f is that line, and ``|f(x_i) - y_i| <= 4 eps max(|y| + |f'| |x|)``.
+    The network is a sum, and each of its terms is rounded: it differs from f by some ``1e-16 sum_k |J_k| (|x| + |k|)``, which
+    is below 1e-7 of the labels' range for gaps from 1e-5 to 100 around 0, and for gaps from 0.01 to 10 around 1e6. Where it
+    is above 1e-6 of that range, because slopes are steep for such inputs, there is an error. Bring x nearer to 0 then, or
+    take points together that are too close.
 
     Args:
         x: (n,), the inputs, n >= 1, in any order. Points that are repeated with the same label are fitted once, and counted
@@ -97,8 +98,8 @@ def minimal_interpolant(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarr
         TypeError: if x or y is no tensor or array, or not of real numbers, or clearance is no number.
         ValueError: if shapes differ, there is no point, a value is NaN, infinite or beyond 1e100, one x has two labels, points
             are so close that a slope overflows, or clearance is out of range.
-        ArithmeticError: if the network misses a label by more than 1e-6 of the range of the labels (and the rounding of the
-            largest), with the miss in the message, or the solver gives up.
+        ArithmeticError: if the network misses f on the data by more than 1e-6 of the range of the labels (and four roundings
+            of the largest), with the miss in the message, or the solver gives up.
 
     Source: section 1.2, last paragraph ("directly construct functions that interpolate the training set"); Theorem 2.
 
