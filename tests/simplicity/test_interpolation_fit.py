@@ -120,6 +120,18 @@ def test_sixty_points_that_lie_very_unevenly(seed):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_bends_far_below_the_largest_count():
+    """One step of slope 1e5 in an arc whose bends are 1e-11 of that: together they are a thousandth of the labels' range."""
+    x = np.sort(np.append(np.linspace(0, 100, 30), 50.00001 + 1e-5))
+    y = 1e-7 * x**2 + (x > 50.00001)
+    x, y = np.append(x, 50.00001), np.append(y, 1e-7 * 50.00001**2)
+    f = ln.minimal_interpolant(x, y)
+    assert len(f.kinks) >= 25
+    with torch.no_grad():
+        assert np.abs(f.model(torch.from_numpy(x)).numpy() - y).max() <= 1e-7
+    assert np.count_nonzero(np.diff(np.sign(f.jumps.numpy()))) == ln.minimum_convexity_changes(x, y)
+
+
 @pytest.mark.parametrize("clearance", [0.01, 0.1, 0.4])
 @pytest.mark.parametrize("gaps", GAPS)
 def test_kinks_that_stay_away_from_uneven_points(gaps, clearance):
