@@ -50,14 +50,18 @@ def train_compiled(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
     is_frozen = [not p.requires_grad for p in job.model.parameters()]
     sizes = [p.numel() for p in parameters]
     frozen = np.flatnonzero(np.repeat(is_frozen, sizes))
+    theta = torch.cat([p.reshape(-1) for p in parameters])
+    parts = [part.view_as(p) for part, p in zip(theta.split(sizes), parameters, strict=True)]
+    trained = [pair for pair, stays in zip(zip(parameters, parts, strict=True), is_frozen, strict=True) if not stays]
+    vector = theta.numpy()
     x, y = getattr(job.model, "compiled_inputs", torch.Tensor.numpy)(job.x), job.y.numpy()
 
     def descend(indices: np.ndarray, noise: np.ndarray) -> int:
-        theta = torch.cat([p.reshape(-1) for p in parameters])
-        done = job.model.compiled_sgd(theta.numpy(), x, y, indices, noise, job.lr, frozen)
-        for p, stays, value in zip(parameters, is_frozen, theta.split(sizes), strict=True):
-            if not stays:
-                p.copy_(value.view_as(p))
+        for p, part in zip(parameters, parts, strict=True):
+            part.copy_(p)
+        done = job.model.compiled_sgd(vector, x, y, indices, noise, job.lr, frozen)
+        for p, part in trained:
+            p.copy_(part)
         return done
 
     # No step at all: compiles, or loads what was compiled before, outside the time that is measured.

@@ -119,7 +119,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
     parameters = [p.detach() for p in trainable(job.model).values()]
 
     def flat() -> np.ndarray:
-        return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
+        return np.concatenate([p.cpu().numpy().ravel() for p in parameters])
 
     begin = flat()
     descend = {"compiled": train_compiled, "torch": train_torch}[job.engine](job)
