@@ -50,16 +50,14 @@ def train_compiled(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
     is_frozen = [not p.requires_grad for p in job.model.parameters()]
     sizes = [p.numel() for p in parameters]
     frozen = np.flatnonzero(np.repeat(is_frozen, sizes))
+    # One vector for the whole run, whose parts go into the parameters after each slice of it.
     theta = torch.cat([p.reshape(-1) for p in parameters])
-    parts = [part.view_as(p) for part, p in zip(theta.split(sizes), parameters, strict=True)]
-    trained = [pair for pair, stays in zip(zip(parameters, parts, strict=True), is_frozen, strict=True) if not stays]
-    vector = theta.numpy()
+    pairs = zip(parameters, theta.split(sizes), is_frozen, strict=True)
+    trained = [(p, part.view_as(p)) for p, part, stays in pairs if not stays]
     x, y = getattr(job.model, "compiled_inputs", torch.Tensor.numpy)(job.x), job.y.numpy()
 
     def descend(indices: np.ndarray, noise: np.ndarray) -> int:
-        for p, part in zip(parameters, parts, strict=True):
-            part.copy_(p)
-        done = job.model.compiled_sgd(vector, x, y, indices, noise, job.lr, frozen)
+        done = job.model.compiled_sgd(theta.numpy(), x, y, indices, noise, job.lr, frozen)
         for p, part in trained:
             p.copy_(part)
         return done

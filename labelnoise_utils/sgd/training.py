@@ -123,9 +123,10 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
 
     begin = flat()
     descend = {"compiled": train_compiled, "torch": train_torch}[job.engine](job)
-    snapshots = {0: begin} if job.record[0] == 0 else {}
+    record = set(job.record.tolist())
+    snapshots = {0: begin} if 0 in record else {}
     done, seconds, pace, diverged = 0, 0.0, 16, False
-    upcoming = iter([step for step in job.record if step > 0])
+    upcoming = iter(sorted(record - {0}))
     target = next(upcoming, job.steps)
     draws = sgd_draws(
         len(job.x),
@@ -151,7 +152,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
                 break
             advance(taken)
             if done == target:
-                if done in job.record:
+                if done in record:
                     snapshots[done] = theta
                 target = next(upcoming, job.steps)
         if diverged or stop.is_set():

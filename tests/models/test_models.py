@@ -4,6 +4,7 @@ Compiled gradients are read off one full step of ``train`` on one example (or on
 parameters move by minus lr times the gradient of the squared error.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn.utils import parameters_to_vector
 
 import labelnoise_utils as ln
 from labelnoise_utils.models.compiled import logistic, tanh
+from labelnoise_utils.regularizer.snapshots import loss_and_reg
 from labelnoise_utils.sgd.engines import train_compiled
 from labelnoise_utils.sgd.job import prepare
 
@@ -445,3 +447,42 @@ def test_config_builds_the_same_architecture(name):
 def test_bad_arguments(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("name", MODELS)
+def test_slices_of_a_run_do_not_change_it(name, batch_size):
+    """The pass of a step over the parameters reaches into the next step, but no further than the slice."""
+    ends = []
+    for slices in ([7], [1, 2, 0, 4]):
+        model = MODELS[name](0)
+        x, y = random_data(model, 5, 0)
+        rng = np.random.default_rng(1)
+        indices = rng.integers(5, size=(7, batch_size), dtype=np.int32)
+        noise = rng.normal(size=(7, *y[indices].shape[1:]))
+        descend = train_compiled(prepare(model, x, y, lr=1e-3, steps=7, batch_size=batch_size))
+        stops = np.cumsum([0, *slices])
+        taken = [descend(indices[i:j], noise[i:j]) for i, j in itertools.pairwise(stops)]
+        assert taken == slices
+        ends.append(flat(model))
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("frozen", [(), ("b",), ("a", "c")])
+def test_loss_and_reg_of_a_relu_network_in_closed_form(skip, frozen):
+    """Beside the way that serves any module; with frozen parameters that one has to answer."""
+
+    class Generic(ln.TwoLayerReLU):
+        """The same formula, without the class's own way to reg."""
+
+    models = [kind(9, skip=skip, seed=3) for kind in (ln.TwoLayerReLU, Generic)]
+    x, y = (torch.from_numpy(v) for v in np.random.default_rng(0).normal(size=(2, 6)))
+    for model in models:
+        for name in frozen:
+            model.get_parameter(name).requires_grad_(False)
+    size = sum(p.numel() for p in models[0].parameters() if p.requires_grad)
+    theta = torch.from_numpy(np.random.default_rng(1).normal(size=(4, size)))
+    for found, expected in zip(*(loss_and_reg(model, theta, x, y) for model in models), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+        assert found.unique().numel() == 4
