@@ -50,16 +50,18 @@ def train_compiled(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
     is_frozen = [not p.requires_grad for p in job.model.parameters()]
     sizes = [p.numel() for p in parameters]
     frozen = np.flatnonzero(np.repeat(is_frozen, sizes))
-    # One vector for the whole run, whose parts go into the parameters after each slice of it.
+    # One vector for all slices of the run; its parts have the shapes of the parameters.
     theta = torch.cat([p.reshape(-1) for p in parameters])
-    pairs = zip(parameters, theta.split(sizes), is_frozen, strict=True)
-    trained = [(p, part.view_as(p)) for p, part, stays in pairs if not stays]
+    parts = [part.view_as(p) for part, p in zip(theta.split(sizes), parameters, strict=True)]
     x, y = getattr(job.model, "compiled_inputs", torch.Tensor.numpy)(job.x), job.y.numpy()
 
     def descend(indices: np.ndarray, noise: np.ndarray) -> int:
+        for p, part in zip(parameters, parts, strict=True):
+            part.copy_(p)
         done = job.model.compiled_sgd(theta.numpy(), x, y, indices, noise, job.lr, frozen)
-        for p, part in trained:
-            p.copy_(part)
+        for p, part, stays in zip(parameters, parts, is_frozen, strict=True):
+            if not stays:
+                p.copy_(part)
         return done
 
     # No step at all: compiles, or loads what was compiled before, outside the time that is measured.
