@@ -185,7 +185,7 @@ def main() -> None:
     for name, values in times.items():
         print_row(name, values)
     print("ratios")
-    print_row(f"{SINGLE} / {MM}", times[SINGLE] / times[MM], 1.4, "<=")
+    print_row(f"{SINGLE} / {MM}", times[SINGLE] / times[MM], 1.2, "<=")
     print_row(f"{IDIOMATIC} / {SINGLE}", times[IDIOMATIC] / times[SINGLE], 12)
     floor = 2 * times[READ] + times[PRODUCT]
     print_row(f"{BLOCK}: independent rows / one after the other", times[BLOCK] / times[CONTIGUOUS])

@@ -6,6 +6,7 @@ the same parameters do not, else 0.
 
 import ctypes
 import dataclasses
+import functools
 import os
 import shutil
 import subprocess
@@ -31,7 +32,9 @@ TORCH_STEPS = 2000
 SAME = 1e-9
 
 C, STEP = "C, draws made before", "compiled step, the same draws"
+ONE_PASS = "C in one pass a step, the same draws"
 COMPILED, TORCH = 'train(engine="compiled")', 'train(engine="torch")'
+WHOLE = 'train(engine="compiled"), 200 snapshots'
 IDIOMATIC = "idiomatic PyTorch loop"
 
 # What is timed: for each program the steps that one call makes, and the call, which returns theta.
@@ -49,7 +52,7 @@ class Case:
         x: the inputs.
         y: the labels.
         lr: learning rate.
-        steps: compiled steps that take a few tenths of a second.
+        steps: of a call of a compiled program.
         memory_steps: steps of the run whose memory is measured.
         bars: which ratios of steps per second to print, and what each should reach.
     """
@@ -85,12 +88,14 @@ def relu() -> Case:
         x=x,
         y=y,
         lr=1e-4,
-        steps=2_000_000,
+        steps=1_000_000,
         memory_steps=10_000_000,
         bars={
-            (STEP, C): 0.75,
-            (COMPILED, C): None,
-            (COMPILED, IDIOMATIC): 3000,
+            (STEP, C): 1.15,
+            (STEP, ONE_PASS): None,
+            (COMPILED, C): 0.95,
+            (WHOLE, C): 0.95,
+            (COMPILED, IDIOMATIC): 4000,
             (TORCH, IDIOMATIC): 1.5,
         },
     )
@@ -111,9 +116,10 @@ def mlp() -> Case:
         steps=100_000,
         memory_steps=1_000_000,
         bars={
-            (STEP, C): 0.55,
+            (STEP, C): 0.8,
             (COMPILED, C): None,
-            (COMPILED, IDIOMATIC): 100,
+            (WHOLE, C): None,
+            (COMPILED, IDIOMATIC): 130,
             (TORCH, IDIOMATIC): 1.5,
         },
     )
@@ -134,9 +140,10 @@ def two_layer_sigmoidal() -> Case:
         steps=500_000,
         memory_steps=5_000_000,
         bars={
-            (STEP, C): 0.8,
+            (STEP, C): 1.2,
             (COMPILED, C): None,
-            (COMPILED, IDIOMATIC): 1000,
+            (WHOLE, C): None,
+            (COMPILED, IDIOMATIC): 1100,
             (TORCH, IDIOMATIC): 1.5,
         },
     )
@@ -165,11 +172,12 @@ def idiomatic(case: Case, steps: int, noise_std: float) -> np.ndarray:
     return parameters_to_vector(model.parameters()).detach().numpy()
 
 
-def c_loop(case: Case) -> Callable[..., None]:
-    """Compile and load the C loop of a case.
+def c_loop(case: Case, name: str) -> Callable[..., None]:
+    """Compile and load a C loop of a case.
 
     Args:
         case: which one.
+        name: of the source, and the start of the name of its function.
 
     Returns:
         ``loop(theta, x, y, indices, noise, steps, lr)``, which changes theta in place.
@@ -181,10 +189,10 @@ def c_loop(case: Case) -> Callable[..., None]:
     if compiler is None:
         raise OSError("no C compiler: neither cc nor gcc nor clang is on PATH")
     with tempfile.TemporaryDirectory() as folder:
-        source, library = HERE / f"{case.name}.c", f"{folder}/{case.name}.so"
+        source, library = HERE / f"{name}.c", f"{folder}/{name}.so"
         if subprocess.run([compiler, *C_FLAGS, source, "-o", library, "-lm"]).returncode:
             raise OSError(f"{compiler} failed on {source.name}")
-        sgd = getattr(ctypes.CDLL(library), f"{case.name}_sgd")
+        sgd = getattr(ctypes.CDLL(library), f"{name}_sgd")
 
     def as_c(value: int | float | np.ndarray) -> object:
         if isinstance(value, np.ndarray):
@@ -217,27 +225,29 @@ def programs(case: Case) -> Programs:
     result = {
         STEP: (case.steps, step),
         COMPILED: (case.steps, lambda: case.train(case.steps, engine="compiled")),
+        WHOLE: (case.steps, lambda: ln.train(**case.job(case.steps, engine="compiled", progress=False)).theta[-1]),
         TORCH: (TORCH_STEPS, lambda: case.train(TORCH_STEPS, engine="torch")),
         IDIOMATIC: (TORCH_STEPS, lambda: idiomatic(case, TORCH_STEPS, NOISE_STD)),
     }
+    sources = {C: case.name} | ({ONE_PASS: f"{case.name}_one_pass"} if (STEP, ONE_PASS) in case.bars else {})
     try:
-        loop = c_loop(case)
+        loops = {program: c_loop(case, name) for program, name in sources.items()}
     except OSError as error:
         print(f"{case.name}: nothing is compared with C, {error}")
         return result
 
-    def c() -> np.ndarray:
+    def c(loop: Callable[..., None]) -> np.ndarray:
         theta = start.clone().numpy()
         loop(theta, x, y, indices, noise, case.steps, case.lr)
         return theta
 
-    return {C: (case.steps, c)} | result
+    return {program: (case.steps, functools.partial(c, loop)) for program, loop in loops.items()} | result
 
 
 def check_results(case: Case, timed: Programs) -> None:
     """Leave with status 1 unless every program does what ``train(engine="compiled")`` does."""
     ends = {name: call() for name, (_, call) in timed.items() if name != IDIOMATIC}
-    pairs = {name: (ends[name], ends[COMPILED]) for name in ends.keys() & {C, STEP}}
+    pairs = {name: (ends[name], ends[COMPILED]) for name in ends.keys() & {C, ONE_PASS, STEP, WHOLE}}
     pairs[TORCH] = ends[TORCH], case.train(TORCH_STEPS, engine="compiled")
     # On one example and without noise nothing in the idiomatic loop is random.
     single = dataclasses.replace(case, x=case.x[:1], y=case.y[:1])

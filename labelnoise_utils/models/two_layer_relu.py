@@ -6,7 +6,7 @@ import torch
 from ..arguments import as_integer
 from .compiled import inlined, jit
 
-NUMBERS_PER_CHUNK = 2**18
+NUMBERS_PER_CHUNK = 2**15
 
 
 class TwoLayerReLU(torch.nn.Module):
@@ -111,7 +111,7 @@ class TwoLayerReLU(torch.nn.Module):
 
 
 @inlined
-def _step(a, b, c, skip, relu, x, s, x_next):
+def _step(a, b, c, relu, x, s, x_next):
     """One step of equation (5) on the example x, in place, and in the same pass over the units the output on the next one.
 
     ``s = 2 lr residual`` is that of x; ``relu`` (m,) holds ``relu(a_i x + b_i)``, which becomes that of ``x_next``.
@@ -120,37 +120,42 @@ def _step(a, b, c, skip, relu, x, s, x_next):
     first. Here a unit is loaded and stored once a step, and its value, kept in ``relu``, is not computed again.
 
     Returns:
-        The output on ``x_next`` after the step.
+        The share of the units in the output on ``x_next``, after the step.
     """
     h = 0.0
     for i in range(a.size):
         g = s * c[i] if relu[i] > 0 else 0.0
-        c_i, a_i, b_i = c[i] - s * relu[i], a[i] - g * x, b[i] - g
-        p = a_i * x_next + b_i
+        c[i] -= s * relu[i]
+        a[i] -= g * x
+        b[i] -= g
+        p = a[i] * x_next + b[i]
         # Not p if p > 0 else 0, since NaN has to stay NaN.
         relu[i] = 0.0 if p < 0 else p
-        h += c_i * relu[i]
-        a[i], b[i], c[i] = a_i, b_i, c_i
-    if skip.size:
-        skip[0] -= s * x
-        skip[1] -= s
-        h += skip[0] * x_next + skip[1]
+        h += c[i] * relu[i]
     return h
 
 
 @jit
 def _sgd(theta, m, x, y, indices, noise, lr):
     # In arrays of their own, which the compiler knows not to overlap.
-    a, b, c, skip, relu = theta[:m].copy(), theta[m : 2 * m].copy(), theta[2 * m : 3 * m].copy(), theta[3 * m :], np.zeros(m)
+    a, b, c, relu = theta[:m].copy(), theta[m : 2 * m].copy(), theta[2 * m : 3 * m].copy(), np.zeros(m)
+    skip = theta[3 * m :]
+    a0, b0 = (skip[0], skip[1]) if skip.size else (0.0, 0.0)
     steps, x_last, s = len(indices), 0.0, 0.0
     for t in range(steps):
         i = indices[t, 0]
-        residual = _step(a, b, c, skip, relu, x_last, s, x[i]) - (y[i] + noise[t, 0])
+        h = _step(a, b, c, relu, x_last, s, x[i])
+        if skip.size:
+            a0 -= s * x_last
+            b0 -= s
+        residual = h + a0 * x[i] + b0 - (y[i] + noise[t, 0])
         x_last, s = x[i], 2 * lr * residual
         if not abs(residual) < np.inf:
             return t
-    _step(a, b, c, skip, relu, x_last, s, x_last)
+    _step(a, b, c, relu, x_last, s, x_last)
     theta[:m], theta[m : 2 * m], theta[2 * m : 3 * m] = a, b, c
+    if skip.size:
+        skip[0], skip[1] = a0 - s * x_last, b0 - s
     return steps
 
 
@@ -167,8 +172,15 @@ def _sgd_on_batches(theta, m, x, y, indices, noise, lr, frozen):
         for k in range(batch_size):
             i = indices[t, k]
             theta[:] = start
-            residual = _step(a, b, c, skip, relu, 0.0, 0.0, x[i]) - (y[i] + noise[t, k])
-            _step(a, b, c, skip, relu, x[i], 2 * lr * residual, x[i])
+            h = _step(a, b, c, relu, 0.0, 0.0, x[i])
+            if skip.size:
+                h += skip[0] * x[i] + skip[1]
+            residual = h - (y[i] + noise[t, k])
+            s = 2 * lr * residual
+            _step(a, b, c, relu, x[i], s, x[i])
+            if skip.size:
+                skip[0] -= s * x[i]
+                skip[1] -= s
             total += theta
             residuals += residual
         theta[:] = total / batch_size

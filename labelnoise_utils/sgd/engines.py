@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..regularizer.hypothesis import trainable
+from ..regularizer.hypothesis import gradients_possible, trainable
 from .job import Job
 
 
@@ -50,14 +50,18 @@ def train_compiled(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
     is_frozen = [not p.requires_grad for p in job.model.parameters()]
     sizes = [p.numel() for p in parameters]
     frozen = np.flatnonzero(np.repeat(is_frozen, sizes))
+    # One vector for all slices of the run; its parts have the shapes of the parameters.
+    theta = torch.cat([p.reshape(-1) for p in parameters])
+    parts = [part.view_as(p) for part, p in zip(theta.split(sizes), parameters, strict=True)]
     x, y = getattr(job.model, "compiled_inputs", torch.Tensor.numpy)(job.x), job.y.numpy()
 
     def descend(indices: np.ndarray, noise: np.ndarray) -> int:
-        theta = torch.cat([p.reshape(-1) for p in parameters])
+        for p, part in zip(parameters, parts, strict=True):
+            part.copy_(p)
         done = job.model.compiled_sgd(theta.numpy(), x, y, indices, noise, job.lr, frozen)
-        for p, stays, value in zip(parameters, is_frozen, theta.split(sizes), strict=True):
+        for p, part, stays in zip(parameters, parts, is_frozen, strict=True):
             if not stays:
-                p.copy_(value.view_as(p))
+                p.copy_(part)
         return done
 
     # No step at all: compiles, or loads what was compiled before, outside the time that is measured.
@@ -85,7 +89,7 @@ def train_torch(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
         scale = 2 / rows.shape[1]
         values = [p.detach() for p in parameters]
         for t, (i, target) in enumerate(zip(rows, targets, strict=True)):
-            with torch.enable_grad():
+            with gradients_possible(), torch.enable_grad():
                 h = job.model(job.x[i])
             residual = h.detach() - target
             if not math.isfinite(residual.sum()):

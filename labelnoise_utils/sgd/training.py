@@ -144,7 +144,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
     parameters = [p.detach() for p in trainable(job.model).values()]
 
     def flat() -> np.ndarray:
-        return torch.cat([p.reshape(-1) for p in parameters]).cpu().numpy()
+        return np.concatenate([p.cpu().numpy().ravel() for p in parameters])
 
     begin = flat()
     descend = {"compiled": train_compiled, "torch": train_torch}[job.engine](job)
@@ -158,10 +158,11 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
             for earlier in list(kept)[:-2]:  # two to fall back on, if the training blows up
                 del kept[earlier]
 
-    if job.record[0] == 0:
+    record = set(job.record.tolist())
+    if 0 in record:
         take(0, begin)
     done, seconds, pace, diverged = 0, 0.0, 16, False
-    upcoming = iter([step for step in job.record if step > 0])
+    upcoming = iter(sorted(record - {0}))
     target = next(upcoming, job.steps)
     draws = sgd_draws(
         len(job.x),
@@ -187,7 +188,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
                 break
             advance(taken)
             if done == target:
-                if done in job.record:
+                if done in record:
                     take(done, theta)
                 target = next(upcoming, job.steps)
         if diverged or stop.is_set():

@@ -4,6 +4,7 @@ Compiled gradients are read off one full step of ``train`` on one example (or on
 parameters move by minus lr times the gradient of the squared error.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -165,10 +166,23 @@ def test_kernel_stops_at_the_step_that_is_not_finite(name, poison):
     assert descend(indices, noise) == 4
     with torch.no_grad():
         next(iter(model.parameters())).fill_(math.nan)
-    # A ReLU unit whose input is NaN is off, so let the outer weights be what is NaN.
-    if isinstance(model, ln.TwoLayerReLU):
-        with torch.no_grad():
-            model.c.fill_(math.nan)
-            model.a.fill_(1.0)
-            model.b.fill_(9.0)
     assert descend(indices, 0 * noise[:1].repeat(6, axis=0)) == 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("name", MODELS)
+def test_slices_of_a_run_do_not_change_it(name, batch_size):
+    """The pass of a step over the parameters reaches into the next step, but no further than the slice."""
+    ends = []
+    for slices in ([7], [1, 2, 0, 4]):
+        model = MODELS[name](0)
+        x, y = random_data(model, 5, 0)
+        rng = np.random.default_rng(1)
+        indices = rng.integers(5, size=(7, batch_size), dtype=np.int32)
+        noise = rng.normal(size=(7, *y[indices].shape[1:]))
+        descend = train_compiled(prepare(model, x, y, lr=1e-3, steps=7, batch_size=batch_size))
+        stops = np.cumsum([0, *slices])
+        taken = [descend(indices[i:j], noise[i:j]) for i, j in itertools.pairwise(stops)]
+        assert taken == slices
+        ends.append(flat(model))
+    assert torch.equal(*ends)

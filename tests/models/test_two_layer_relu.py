@@ -1,10 +1,12 @@
 """The two-layer ReLU network is its formula."""
 
+import numpy as np
 import pytest
 import torch
 from cases import with_random_skip
 
 import labelnoise_utils as ln
+from labelnoise_utils.regularizer.snapshots import loss_and_reg
 
 
 class TestTwoLayerReLU:
@@ -38,3 +40,23 @@ class TestTwoLayerReLU:
     def test_refuses_other_shapes(self, x):
         with pytest.raises(ValueError, match=r"x must have shape \(n,\), got"):
             ln.TwoLayerReLU(3)(x)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("frozen", [(), ("b",), ("a", "c")])
+def test_loss_and_reg_of_a_relu_network_in_closed_form(skip, frozen):
+    """Beside the way that serves any module; with frozen parameters that one has to answer."""
+
+    class Generic(ln.TwoLayerReLU):
+        """The same formula, without the class's own way to reg."""
+
+    models = [kind(9, skip=skip, seed=3) for kind in (ln.TwoLayerReLU, Generic)]
+    x, y = (torch.from_numpy(v) for v in np.random.default_rng(0).normal(size=(2, 6)))
+    for model in models:
+        for name in frozen:
+            model.get_parameter(name).requires_grad_(False)
+    size = sum(p.numel() for p in models[0].parameters() if p.requires_grad)
+    theta = torch.from_numpy(np.random.default_rng(1).normal(size=(4, size)))
+    for found, expected in zip(*(loss_and_reg(model, theta, x, y) for model in models), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+        assert found.unique().numel() == 4
