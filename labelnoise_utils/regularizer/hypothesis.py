@@ -1,7 +1,6 @@
 """What a module must be to have one gradient per example, and what its hypothesis h is."""
 
 import dataclasses
-import pickle
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -10,13 +9,14 @@ import torch
 from .inputs import Examples, Inputs, batches
 from .modes import evaluating, outside_inference_mode, twice_differentiable
 from .parameters import counted, is_as_built, parameters_kept, set_parameters, trainable
-from .state import UNDEFINED, HooksMade, RandomDraw, Watched, attributes_kept, generators, same
+from .state import UNDEFINED, HooksMade, RandomDraw, Watched, attributes_kept, comparable, generators, same
 
 __all__ = [
     "Call",
     "Hypothesis",
     "Loss",
     "attributes_kept",
+    "check_examples",
     "check_per_example",
     "counted",
     "evaluating",
@@ -139,7 +139,7 @@ def first_call(h: Hypothesis, examples: Examples) -> Call:
     for _ in range(3):
         call = _watched_call(h, examples)
         after = [get() for get, _ in drawn_from]
-        if pickle.dumps(after) == pickle.dumps(before):
+        if all(comparable(one) == comparable(other) for one, other in zip(after, before, strict=True)):
             return call
         before = after  # perhaps it was another thread that drew: then not each time
     for (_, put), state in zip(drawn_from, start, strict=True):
@@ -200,7 +200,7 @@ def is_close(h: torch.Tensor, again: torch.Tensor, eps: float) -> bool:
         True or False.
     """
     h, again = h.detach(), again.detach()
-    atol = 64 * eps * h.abs().max().item() if h.numel() else 0.0
+    atol = 64 * eps * h.abs().nan_to_num(0, 0, 0).max().item() if h.numel() else 0.0
     return h.shape == again.shape and torch.allclose(h, again, rtol=0, atol=atol, equal_nan=True)
 
 
@@ -218,8 +218,21 @@ def check_per_example(model: torch.nn.Module, x: Inputs) -> None:
             or a tensor of its own when it is called, or gives another output when it is called once more.
     """
     h = Hypothesis(model, trainable(model))
-    examples = next(batches(x, None, next(iter(h.parameters.values()))))
-    with attributes_kept(model):
+    check_examples(h, next(batches(x, None, next(iter(h.parameters.values())))))
+
+
+def check_examples(h: Hypothesis, examples: Examples) -> None:
+    """The same for a hypothesis and examples.
+
+    Args:
+        h: the hypothesis.
+        examples: at least one.
+
+    Raises:
+        TypeError: as there.
+        ValueError: as there.
+    """
+    with attributes_kept(h.model):
         call = first_call(h, examples)
         with torch.enable_grad():
             again = h.of_one(call.one)

@@ -97,17 +97,23 @@ class Watched(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()) and _is_random(func, args, kwargs):
+        can_draw, writes = _kind(func)
+        if can_draw and _is_random(func, args, kwargs):
             self.draws = True
             raise RandomDraw
-        for tensor in _written(func, args, kwargs):
-            name = self._name_at.get(tensor.untyped_storage().data_ptr()) if tensor.layout is torch.strided else None
-            if name is not None and name not in self._before:
-                self._before[name] = self._held[name][1].clone()
+        for k, key in writes:
+            self._keep(args[k] if k < len(args) else kwargs.get(key))
         result = func(*args, **kwargs)
         if isinstance(result, torch.Tensor) and result.is_floating_point():
             self.eps = max(self.eps, torch.finfo(result.dtype).eps)
         return result
+
+    def _keep(self, written: object) -> None:
+        for tensor in written if isinstance(written, list | tuple) else [written]:
+            if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+                name = self._name_at.get(tensor.untyped_storage().data_ptr())
+                if name is not None and name not in self._before:
+                    self._before[name] = self._held[name][1].clone()
 
     def put_back(self, model: nn.Module) -> str | None:
         """Put the tensors of the model back to what they were.
@@ -149,27 +155,21 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(one, other) or (one.is_floating_point() and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True))
 
 
-def _is_random(func: torch._ops.OpOverload, args: tuple, kwargs: Mapping) -> bool:
+@functools.cache
+def _kind(func: Callable) -> tuple[bool, list[tuple[int, str]]]:
+    """Whether an operation can draw, and the position and name of each argument that it writes into."""
+    arguments = enumerate(func._schema.arguments) if hasattr(func, "_schema") else ()
+    writes = [(k, one.name) for k, one in arguments if one.alias_info is not None and one.alias_info.is_write]
+    return torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()), writes
+
+
+def _is_random(func: Callable, args: tuple, kwargs: Mapping) -> bool:
     """Whether an operation that can draw does, with these arguments: attention can drop entries out, and mostly does not."""
-    given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | dict(kwargs)
-    chances = [given.get(name, 0) for name in ("dropout_p", "dropout") if _takes(func, name)]
-    modes = [given.get(name, False) for name in ("train", "training") if _takes(func, name)]
+    names = [argument.name for argument in func._schema.arguments]
+    given = dict(zip(names, args, strict=False)) | dict(kwargs)
+    chances = [given.get(name, 0) for name in ("dropout_p", "dropout") if name in names]
+    modes = [given.get(name, False) for name in ("train", "training") if name in names]
     return (any(chances) if chances else True) and (any(modes) if modes else True)
-
-
-def _takes(func: torch._ops.OpOverload, name: str) -> bool:
-    return any(argument.name == name for argument in func._schema.arguments)
-
-
-def _written(func: torch._ops.OpOverload, args: tuple, kwargs: Mapping) -> Iterator[torch.Tensor]:
-    """The tensors that an operation writes into."""
-    schema = getattr(func, "_schema", None)
-    if schema is None or not schema.is_mutable:
-        return
-    for k, argument in enumerate(schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[k] if k < len(args) else kwargs.get(argument.name)
-            yield from (t for t in (value if isinstance(value, list | tuple) else [value]) if isinstance(t, torch.Tensor))
 
 
 class HooksMade(TorchFunctionMode):
@@ -233,13 +233,21 @@ def generators(model: nn.Module) -> list[tuple[Callable[[], object], Callable[[o
     Returns:
         For each of them two functions.
     """
-    found = [(random.getstate, random.setstate), (np.random.get_state, np.random.set_state)]  # noqa: NPY002
+    whole = functools.partial(np.random.get_state, legacy=False)  # noqa: NPY002
+    found = [(random.getstate, random.setstate), (whole, np.random.set_state)]  # noqa: NPY002
     for value in (value for module in model.modules() for value in vars(module).values()):
         if isinstance(value, random.Random):
             found.append((value.getstate, value.setstate))
         elif isinstance(value, np.random.RandomState):
-            found.append((value.get_state, value.set_state))
+            found.append((functools.partial(value.get_state, legacy=False), value.set_state))
         elif isinstance(value, np.random.Generator):
             bits = value.bit_generator
             found.append((functools.partial(getattr, bits, "state"), functools.partial(setattr, bits, "state")))
     return found
+
+
+def comparable(state: object) -> object:
+    """The state of a generator with arrays of NumPy, deep within it, as bytes."""
+    if isinstance(state, dict):
+        return {key: comparable(value) for key, value in state.items()}
+    return state.tobytes() if isinstance(state, np.ndarray) else state
