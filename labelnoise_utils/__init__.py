@@ -9,9 +9,13 @@ from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
 from .page import check, explore, playground, plots
 from .regularizer import (
     Estimate,
+    NotCoveredError,
     estimate_regularizer,
+    evaluating,
     implicit_regularizer,
     per_example_sq_norms,
+    register_rule,
+    regularizer_by_module,
     regularizer_by_parameter,
 )
 from .sgd import DivergenceError, LabelFlip, LabelNoise, Run, sgd_draws, train, train_many, train_stages
@@ -58,6 +62,7 @@ __all__ = [
     "Linearization",
     "MatrixSensing",
     "Measurements",
+    "NotCoveredError",
     "Product",
     "Run",
     "TwoKinks",
@@ -72,6 +77,7 @@ __all__ = [
     "effective_flow",
     "effective_rank",
     "estimate_regularizer",
+    "evaluating",
     "expanded_sgd",
     "explore",
     "implicit_regularizer",
@@ -90,6 +96,8 @@ __all__ = [
     "project_to_zero_error",
     "psd_uniqueness_bound",
     "random_two_kinks",
+    "register_rule",
+    "regularizer_by_module",
     "regularizer_by_parameter",
     "regularizer_by_unit",
     "sgd_draws",

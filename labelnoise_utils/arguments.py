@@ -1,7 +1,10 @@
-"""Numbers that a caller passes: checked before any work, and named where they are wrong."""
+"""What a caller passes: checked before any work, and named where it is wrong."""
 
 import math
 import numbers
+
+import numpy as np
+import torch
 
 
 def as_number(name: str, value: object) -> float:
@@ -85,3 +88,31 @@ def as_integer(name: str, value: object, least: int) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return int(value)
+
+
+def as_tensor(name: str, value: object, like: torch.Tensor) -> torch.Tensor:
+    """A tensor as it is, or a NumPy array as a tensor beside ``like``.
+
+    A tensor has a type and a device that its owner chose, so both stay. An array of floating-point numbers, which NumPy makes
+    in double precision whatever the model is, takes the type of ``like``; whole numbers and booleans keep theirs.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed.
+        like: a tensor of the model, which gives the device and the floating-point type.
+
+    Returns:
+        The tensor itself, or a copy of the array.
+
+    Raises:
+        TypeError: if it is neither, or an array of something else than numbers.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    if not isinstance(value, np.ndarray | np.generic):
+        raise TypeError(f"{name} must be a torch.Tensor or a NumPy array, got {type(value).__name__}")
+    try:
+        tensor = torch.from_numpy(np.array(value))
+    except TypeError as error:
+        raise TypeError(f"{name} must hold numbers, got an array of {value.dtype}") from error
+    return tensor.to(like.device, like.dtype if tensor.is_floating_point() and like.is_floating_point() else tensor.dtype)

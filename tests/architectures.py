@@ -104,7 +104,6 @@ def hooked_layers():
     model[0].register_forward_pre_hook(lambda layer, args: (3 * args[0],))
     model[0].register_forward_hook(lambda layer, args, z: z**2)
     model[2].register_forward_hook(lambda layer, args, z: z.sin(), prepend=True)
-    model[2].register_full_backward_hook(lambda layer, slopes_in, slopes_out: None)
     return model, numbers(3)
 
 

@@ -1,78 +1,257 @@
-"""What a module must be to have one gradient per example, and its trainable parameters."""
+"""What a module must be to have one gradient per example, and what its hypothesis h is."""
 
-import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .inputs import Examples, Inputs, batches
+from .modes import evaluating, gradients_possible, twice_differentiable
+from .parameters import counted, is_as_built, parameters_kept, set_parameters, trainable
+from .state import UNDEFINED, HooksMade, RandomDraw, Watched, attributes_kept, comparable, generators, same
+
+__all__ = [
+    "Call",
+    "Hypothesis",
+    "Loss",
+    "attributes_kept",
+    "check_examples",
+    "check_per_example",
+    "counted",
+    "evaluating",
+    "is_as_built",
+    "gradients_possible",
+    "parameters_kept",
+    "set_parameters",
+    "trainable",
+    "twice_differentiable",
+]
+
+Loss = Literal["squared", "cross_entropy"]
 
 
-def trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters with ``requires_grad``, by name, each tensor once, in the order of ``parameters_to_vector``.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hypothesis:
+    """The function h of examples and theta: a module, which of its parameters count, and what of its output.
 
-    Returns:
-        The parameters themselves, not copies.
+    Attributes:
+        model: the module.
+        parameters: those that count, by name.
+        output: the field of the output that counts, by name or position; None if the output is a tensor.
+        loss: "squared", or "cross_entropy", for which ``2 sqrt(p)`` stands in place of the logits.
 
     Raises:
-        TypeError: if model is no module.
-        ValueError: if there is none, or a lazy layer has not made its own yet.
+        TypeError: if ``output`` is neither a name nor a position.
+        ValueError: if the loss is unknown.
     """
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not parameters:
-        raise ValueError("model has no trainable parameter: all have requires_grad=False, or there are none")
-    for name, p in parameters.items():
-        if isinstance(p, torch.nn.parameter.UninitializedParameter):
-            raise ValueError(f"parameter {name!r} of the model has no shape yet: call the model once first")
-        if p.is_inference():
-            raise ValueError(f"parameter {name!r} was made in torch.inference_mode, and has no gradient")
-    return parameters
+
+    model: torch.nn.Module
+    parameters: Mapping[str, torch.Tensor]
+    output: str | int | None = None
+    loss: Loss = "squared"
+
+    def __post_init__(self) -> None:
+        if self.loss not in get_args(Loss):
+            raise ValueError(f"loss must be one of {', '.join(get_args(Loss))}, got {self.loss!r}")
+        if self.output is not None and not isinstance(self.output, str | int):
+            raise TypeError(f"output must be the name or the position of a field, got {self.output!r}")
+
+    def __call__(self, examples: Examples, model: torch.nn.Module | None = None) -> torch.Tensor:
+        """The outputs for examples, (n, ...), by the module or by another that stands for it."""
+        return self.of_output(examples.passed_to(model or self.model), len(examples))
+
+    def of_one(self, example: Examples, model: torch.nn.Module | None = None) -> torch.Tensor:
+        """The outputs for one example side by side, (outputs,)."""
+        return self(example, model)[0].reshape(-1)
+
+    def of_output(self, out: object, n: int) -> torch.Tensor:
+        """What counts of the output of the module for n examples.
+
+        Returns:
+            (n, ...).
+
+        Raises:
+            TypeError: if it is no tensor.
+            ValueError: if the field is missing, or h is not real or has no dimension for the examples.
+        """
+        h = out if self.output is None else _field(out, self.output)
+        if not isinstance(h, torch.Tensor):
+            hint = ": output= says which field of it counts" if self.output is None else ""
+            raise TypeError(f"model must return a torch.Tensor, got {type(h).__name__}{hint}")
+        if not h.is_floating_point():
+            raise ValueError(f"model must return real numbers, got {h.dtype}")
+        if h.dim() == 0 or h.shape[0] != n:
+            many = "one example" if n == 1 else f"{n} examples"
+            raise ValueError(f"model must keep the examples along dimension 0, but h has shape {tuple(h.shape)} for {many}")
+        if self.loss == "squared":
+            return h
+        if h.dim() == 1:
+            raise ValueError(f"loss='cross_entropy' needs classes along dimension 1 of h, got shape {tuple(h.shape)}")
+        # The root of softmax itself has no slope where a probability underflows.
+        return 2 * (torch.log_softmax(h.float() if h.dtype in (torch.float16, torch.bfloat16) else h, dim=1) / 2).exp()
 
 
-def check_per_example(
-    model: torch.nn.Module, x: torch.Tensor, within: contextlib.AbstractContextManager[None] | None = None
-) -> None:
+def _field(out: object, field: str | int) -> object:
+    try:
+        return out[field] if isinstance(field, int) or isinstance(out, Mapping) else getattr(out, field)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"model returns {type(out).__name__}, which has no field {field!r}") from error
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """What a call of the user's own model on one example has shown.
+
+    Attributes:
+        one: the example, a copy.
+        h: (outputs,), with the graph of autograd.
+        eps: the machine epsilon of the coarsest type that the model computes in.
+        hooks: why torch.vmap would not do as autograd does, or None.
+    """
+
+    one: Examples
+    h: torch.Tensor
+    eps: float
+    hooks: str | None
+
+
+def first_call(h: Hypothesis, examples: Examples) -> Call:
+    """Call the model on the first example, with gradients, and refuse what has no gradient of one example.
+
+    What the model changes of itself is put back, except for attributes.
+
+    Args:
+        h: the hypothesis.
+        examples: at least one.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        TypeError: as in :class:`Hypothesis`.
+        ValueError: as there, or if the example is not what the model takes, or the model has BatchNorm or Dropout in
+            training mode, draws random numbers elsewhere, or changes its input or a tensor of its own.
+    """
+    _check_modules(h.model)
+    drawn_from = generators(h.model)
+    start = before = [get() for get, _ in drawn_from]
+    for _ in range(3):
+        call = _watched_call(h, examples)
+        after = [get() for get, _ in drawn_from]
+        if all(comparable(one) == comparable(other) for one, other in zip(after, before, strict=True)):
+            return call
+        before = after  # perhaps it was another thread that drew: then not each time
+    for (_, put), state in zip(drawn_from, start, strict=True):
+        put(state)
+    raise ValueError(f"model draws random numbers, {UNDEFINED}: call model.eval() first")
+
+
+def _watched_call(h: Hypothesis, examples: Examples) -> Call:
+    one = examples.map(lambda tensor: tensor.detach()[:1].clone())
+    versions = [tensor._version for tensor in one.tensors.values()]
+    watched, hooks, failed = Watched(h.model), HooksMade(), None
+    with torch.enable_grad():
+        try:
+            with watched, hooks:
+                out = one.passed_to(h.model)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError, RandomDraw) as error:
+            failed = error
+        finally:
+            changed = watched.put_back(h.model)
+        if watched.draws:
+            raise ValueError(f"model draws random numbers, {UNDEFINED}: call model.eval() first")
+        if failed is not None:
+            raise ValueError(f"{examples} is not what model takes: {failed}") from failed
+        if changed is not None:
+            kind = "parameter" if changed in dict(h.model.named_parameters()) else "buffer"
+            raise ValueError(
+                f"model changes its {kind} {changed!r} when it is called, {UNDEFINED}: call model.eval() first, if that ends it"
+            )
+        for (key, tensor), version in zip(one.tensors.items(), versions, strict=True):
+            if tensor._version != version or not same(tensor, examples.tensors[key][:1]):
+                raise ValueError("model changes x in place when it is called: let it work on a copy")
+        row = h.of_output(out, 1)[0].reshape(-1)
+    return Call(one, row, watched.eps, hooks.seen(h.model, h.parameters, row))
+
+
+def check_same(h: torch.Tensor, again: torch.Tensor, eps: float) -> None:
+    """Refuse a model that gives another output when it is called once more.
+
+    Args:
+        h: (outputs,), of the first call.
+        again: of the second.
+        eps: as in :class:`Call`.
+
+    Raises:
+        ValueError: if they are not the same up to the order of a sum.
+    """
+    if not is_close(h, again, eps):
+        raise ValueError(
+            f"model gives another output when it is called once more, {UNDEFINED}: it keeps something from call to call, or"
+            " draws random numbers"
+        )
+
+
+def is_close(h: torch.Tensor, again: torch.Tensor, eps: float) -> bool:
+    """Whether outputs are the same up to the order of a sum.
+
+    Returns:
+        True or False.
+    """
+    h, again = h.detach(), again.detach()
+    atol = 64 * eps * h.abs().nan_to_num(0, 0, 0).max().item() if h.numel() else 0.0
+    return h.shape == again.shape and torch.allclose(h, again, rtol=0, atol=atol, equal_nan=True)
+
+
+def check_per_example(model: torch.nn.Module, x: Inputs) -> None:
     """Refuse a model whose output for one example is not a real function of that example and of theta.
 
     Args:
-        model: the hypothesis; it is called once, on the first example.
+        model: the hypothesis; it is called twice, on the first example.
         x: (n, ...), the inputs.
-        within: entered around that call.
 
     Raises:
         TypeError: if x or the output is no tensor.
         ValueError: if x is empty, not finite or not what the model takes, the output is not real or has no dimension for
-            the examples, or the model has BatchNorm or Dropout in training mode, draws random numbers elsewhere, or changes x
-            or a buffer of its own when it is called.
+            the examples, or the model has BatchNorm or Dropout in training mode, draws random numbers elsewhere, changes x
+            or a tensor of its own when it is called, or gives another output when it is called once more.
     """
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
-    if x.is_meta:
-        raise ValueError("x must have values, got a tensor on the meta device")
-    if x.dim() == 0 or x.shape[0] == 0:
-        raise ValueError(f"x must hold at least one example along dimension 0, got shape {tuple(x.shape)}")
-    # The sum is quick and, if finite, proof enough.
-    if (x.is_floating_point() or x.is_complex()) and not x.sum().isfinite() and not x.isfinite().all():
-        example = (~x.reshape(len(x), -1).isfinite()).any(dim=1).nonzero()[0].item()
-        raise ValueError(f"x must be finite, got NaN or infinity in example {example}")
-    _check_modules(model)
-    h = _call_once(model, x, within or contextlib.nullcontext())
-    if not isinstance(h, torch.Tensor):
-        raise TypeError(f"model must return a torch.Tensor, got {type(h).__name__}")
-    if not h.is_floating_point():
-        raise ValueError(f"model must return real numbers, got {h.dtype}")
-    if h.dim() == 0 or h.shape[0] != 1:
-        raise ValueError(f"model must keep the examples along dimension 0, but h has shape {tuple(h.shape)} for one example")
+    h = Hypothesis(model, trainable(model))
+    check_examples(h, next(batches(x, None, next(iter(h.parameters.values())))))
 
 
-CHANCE = nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d | nn.AlphaDropout | nn.FeatureAlphaDropout | nn.RReLU
-UNDEFINED = "where the gradient of one example is not defined"
+def check_examples(h: Hypothesis, examples: Examples) -> None:
+    """The same for a hypothesis and examples.
+
+    Args:
+        h: the hypothesis.
+        examples: at least one.
+
+    Raises:
+        TypeError: as there.
+        ValueError: as there.
+    """
+    with attributes_kept(h.model):
+        call = first_call(h, examples)
+        with torch.enable_grad():
+            again = h.of_one(call.one)
+        check_same(call.h, again, call.eps)
+
+
+CHANCE = (
+    torch.nn.Dropout
+    | torch.nn.Dropout1d
+    | torch.nn.Dropout2d
+    | torch.nn.Dropout3d
+    | torch.nn.AlphaDropout
+    | torch.nn.FeatureAlphaDropout
+    | torch.nn.RReLU
+)
 
 
 def _check_modules(model: torch.nn.Module) -> None:
-    batch_norm = nn.modules.batchnorm._BatchNorm  # the base of other people's too
+    batch_norm = torch.nn.modules.batchnorm._BatchNorm
     for name, module in model.named_modules():
         what = f"{type(module).__name__} {name or 'model'!r}"
         if module.training and isinstance(module, batch_norm | CHANCE):
@@ -84,154 +263,3 @@ def _check_modules(model: torch.nn.Module) -> None:
                 raise ValueError(f"{what} has max_norm, and rescales its own weight when it is called")
             if module.scale_grad_by_freq:
                 raise ValueError(f"{what} has scale_grad_by_freq, so what it calls its gradient is another vector")
-
-
-def _call_once(model: torch.nn.Module, x: torch.Tensor, within: contextlib.AbstractContextManager[None]) -> object:
-    one = x[:1].clone()
-    version = one._version
-    devices = [x.device] if x.is_cuda else []
-    with torch.no_grad(), attributes_kept(model), _buffers_kept(model), torch.random.fork_rng(devices=devices):
-        rng_state = torch.cuda.get_rng_state if x.is_cuda else torch.get_rng_state
-        before = rng_state()
-        try:
-            with within:
-                h = model(one)
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"x of shape {tuple(x.shape)} and {x.dtype} is not what model takes: {error}") from error
-        if not torch.equal(rng_state(), before):
-            raise ValueError(f"model draws random numbers, {UNDEFINED}: call model.eval() first")
-    if one._version != version:
-        raise ValueError("model changes x in place when it is called: let it work on a copy")
-    return h
-
-
-@contextlib.contextmanager
-def _buffers_kept(model: torch.nn.Module) -> Iterator[None]:
-    """Refuse a change of a buffer in the block, and undo it."""
-    before = {name: (buffer, buffer._version, buffer.clone()) for name, buffer in model.named_buffers()}
-    changed = []
-    try:
-        yield
-    finally:
-        now = dict(model.named_buffers())
-        for name, (buffer, version, values) in before.items():
-            # An old torch counts a version where InstanceNorm in eval mode only reads its buffers.
-            if now.get(name) is not buffer or (buffer._version != version and not torch.equal(buffer, values)):
-                buffer.copy_(values)
-                path, _, attribute = name.rpartition(".")
-                setattr(model.get_submodule(path), attribute, buffer)
-                changed.append(name)
-    if changed:
-        raise ValueError(f"model changes its buffer {changed[0]!r} when it is called, {UNDEFINED}: call model.eval() first")
-
-
-@contextlib.contextmanager
-def gradients_possible() -> Iterator[None]:
-    """Within the block torch can take gradients, and keeps none of the result if inference mode was on.
-
-    Autocast rounds the weights anew for every call: those that it keeps from a call without gradients give none (torch
-    2.6), and those from before the parameters changed are wrong.
-
-    Yields:
-        Nothing.
-    """
-    cached = torch.is_autocast_cache_enabled()
-    with contextlib.ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.no_grad())
-        stack.callback(torch.set_autocast_cache_enabled, cached)
-        torch.set_autocast_cache_enabled(False)
-        yield
-
-
-@contextlib.contextmanager
-def attributes_kept(model: torch.nn.Module) -> Iterator[None]:
-    """Put back, at the end of the block, the attributes that modules set when they are called.
-
-    Recurrent layers keep a list of their weights there, pruned ones the weight itself, some models their activations: under
-    ``torch.vmap`` and under ``torch.no_grad`` all tensors that are of no use later.
-
-    Yields:
-        Nothing.
-    """
-    before = [(vars(module), dict(vars(module))) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for now, then in before:
-            now.clear()
-            now.update(then)
-
-
-@contextlib.contextmanager
-def twice_differentiable(model: torch.nn.Module) -> Iterator[None]:
-    """Within the block layers run in ways that torch can differentiate twice, as the gradient of reg needs.
-
-    Fused attention and the recurrent layers of cuDNN can be differentiated only once.
-
-    Yields:
-        Nothing.
-    """
-    recurrent = any(isinstance(module, torch.nn.RNNBase) for module in model.modules())
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if recurrent:
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        yield
-
-
-def set_parameters(model: torch.nn.Module, theta: torch.Tensor) -> None:
-    """Write a flat vector into the trainable parameters, in the order of ``parameters_to_vector``.
-
-    The memory, type and device of the parameters stay as they are.
-
-    Raises:
-        ValueError: if the model has another number of trainable parameters.
-    """
-    parameters = trainable(model).values()
-    sizes = [p.numel() for p in parameters]
-    if theta.shape != (sum(sizes),):
-        raise ValueError(f"theta has shape {tuple(theta.shape)}, while the model has {sum(sizes)} trainable parameters")
-    with torch.no_grad():
-        for p, part in zip(parameters, theta.split(sizes), strict=True):
-            p.copy_(part.view_as(p))
-
-
-def is_as_built(model: torch.nn.Module) -> bool:
-    """Whether it is one of the book's models as its ``config`` builds it.
-
-    One whose parameters were tied, added, replaced or moved to another device is not, nor one with hooks or with a
-    ``forward`` of its own.
-
-    Returns:
-        True if its compiled step does what autograd on the model does.
-    """
-    if "compiled_sgd" not in vars(type(model)):
-        return False
-
-    def layout(model: torch.nn.Module) -> list[tuple]:
-        return [(name, p.shape, p.dtype, p.device) for name, p in model.named_parameters()]
-
-    def is_plain(module: torch.nn.Module) -> bool:
-        hooks = (attribute for name, attribute in vars(module).items() if name.endswith("_hooks"))
-        return "forward" not in vars(module) and not any(hooks)
-
-    if not all(map(is_plain, model.modules())) or any(p._backward_hooks for p in model.parameters()):
-        return False
-    dtype = next(model.parameters()).dtype
-    return layout(model) == layout(type(model)(**model.config, dtype=dtype))
-
-
-@contextlib.contextmanager
-def parameters_kept(model: torch.nn.Module) -> Iterator[None]:
-    """Put the trainable parameters back at the end of the block.
-
-    Yields:
-        Nothing.
-    """
-    theta = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
-    try:
-        yield
-    finally:
-        set_parameters(model, theta)

@@ -49,7 +49,14 @@ def _products(a: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     if positions == 1:
         return squares(a) * squares(g)
     # T^2 (c + d) multiplications for the products of all pairs of positions, T c d for the sum itself.
-    return ((a @ a.mT) * (g @ g.mT)).sum(dim=(1, 2)) if positions * (c + d) < c * d else squares(a.mT @ g)
+    if positions * (c + d) >= c * d:
+        return squares(a.mT @ g)
+    of_a, of_g = a @ a.mT, g @ g.mT
+    norms = (of_a * of_g).sum(dim=(1, 2))
+    # The norm is a small difference of such products where it is small beside what no cancelling would leave of it.
+    bound = of_a.diagonal(dim1=1, dim2=2).sum(dim=1) * of_g.diagonal(dim1=1, dim2=2).sum(dim=1)
+    small = (norms < bound / 2**10).nonzero()[:, 0]
+    return norms.index_put((small,), squares(a[small].mT @ g[small])) if len(small) else norms
 
 
 def _linear(layer: nn.Linear, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -62,10 +69,12 @@ def _linear(layer: nn.Linear, a: torch.Tensor, g: torch.Tensor) -> dict[str, tor
 
 def _embedding(layer: nn.Embedding, tokens: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
     tokens, g = tokens.reshape(len(tokens), -1), g.reshape(len(g), -1, g.shape[-1])
-    same = tokens[:, :, None] == tokens[:, None, :]
+    same = (tokens[:, :, None] == tokens[:, None, :]).to(g.dtype)
+    # The slopes of a row of the weight added up, at each of the places where its token stands.
+    rows = (same @ g) / same.sum(dim=2, keepdim=True).sqrt()
     if layer.padding_idx is not None:
-        same = same & (tokens != layer.padding_idx)[:, None]
-    return {"weight": (same * (g @ g.mT)).sum(dim=(1, 2))}
+        rows = rows * (tokens != layer.padding_idx)[:, :, None]
+    return {"weight": squares(rows)}
 
 
 def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, a: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -163,3 +172,55 @@ RULES: dict[type[nn.Module], Rule] = {
     nn.GroupNorm: _group_norm,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), _batch_norm),
 }
+
+# Of a rule that was registered, the parameters that it is for.
+_ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {}
+_OF_TORCH = frozenset(RULES)
+
+
+def covered_attributes(layer: nn.Module) -> tuple[str, ...]:
+    """The names of those parameters of a layer that its rule is for; none if it has no rule."""
+    if type(layer) not in RULES:
+        return ()
+    return _ATTRIBUTES.get(type(layer), ("weight", "bias"))
+
+
+def register_rule(layer: type[nn.Module], rule: Rule, attributes: tuple[str, ...] = ("weight", "bias")) -> None:
+    r"""Let the ghost norms cover a layer class of your own.
+
+    A layer computes ``z = layer(a)``. The rule gets the layer, what went in for n examples, ``a`` (n, 1, ...), and
+    ``dh/dz`` (n, 1, ...); the 1 is the place of an example in the batch of one that the layer sees, and may be more where
+    the model folds frames or patches into it. It gives, for each parameter p of the layer, the squares
+    ``||dh(x_i)/dp||^2`` (n,), computed by operations that autograd can differentiate. Half precision comes as float32.
+
+    Every result that a rule has a part in is compared with the loop on one example, for at least one layer of each class, so a
+    wrong rule ends in an error or in the loop.
+
+    Args:
+        layer: the class; exactly this one, since a subclass may compute something else.
+        rule: from (layer, a, dh/dz) a dict of the squares by the names in ``attributes``.
+        attributes: the parameters of the layer that the rule is for.
+
+    Raises:
+        TypeError: if layer is no class of modules, or rule no function.
+        ValueError: if it is a layer of torch that has a rule already.
+
+    Source: as :func:`implicit_regularizer`, method "ghost".
+
+    >>> class Scale(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.s = nn.Parameter(torch.tensor(2.0))
+    ...
+    ...     def forward(self, a):
+    ...         return self.s * a
+    >>> register_rule(Scale, lambda layer, a, g: {"s": (a * g).flatten(1).sum(dim=1).square()}, attributes=("s",))
+    """
+    if not isinstance(layer, type) or not issubclass(layer, nn.Module):
+        raise TypeError(f"layer must be a class of modules, got {layer!r}")
+    if not callable(rule):
+        raise TypeError(f"rule must be a function, got {type(rule).__name__}")
+    if layer in _OF_TORCH:
+        raise ValueError(f"{layer.__name__} has a rule already")
+    RULES[layer] = rule
+    _ATTRIBUTES[layer] = tuple(attributes)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .. import models
-from ..regularizer.ghost import check_reached_through
+from ..regularizer.ghost import reached_past
 from ..regularizer.hypothesis import attributes_kept, is_as_built, parameters_kept, set_parameters, trainable
 from ..regularizer.rules import wide
 from .job import as_model_dtype
@@ -227,10 +227,10 @@ def copy_of(model: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module | None:
     try:
         twin = copy.deepcopy(model)
         with attributes_kept(twin), torch.enable_grad():
-            check_reached_through({}, twin(x[:1]), trainable(model), "by its copy")
+            reached = reached_past({}, twin(x[:1]), trainable(model))
     except Exception:  # whatever __deepcopy__ or half a copy raises
         return None
-    return twin
+    return None if reached else twin
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:

@@ -1,11 +1,20 @@
 """The geometry at a zero-error point: the Jacobian, the directions that restore, and the way to such a point."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from ..arguments import as_integer, as_number, as_positive
-from ..regularizer.hypothesis import attributes_kept, check_per_example, gradients_possible, set_parameters, trainable
+from ..arguments import as_integer, as_number, as_positive, as_tensor
+from ..regularizer.hypothesis import (
+    Hypothesis,
+    attributes_kept,
+    check_examples,
+    gradients_possible,
+    set_parameters,
+    trainable,
+)
+from ..regularizer.inputs import Examples, Inputs, batches
 
 LARGEST_JACOBIAN = 2**27
 
@@ -45,7 +54,14 @@ class Linearization:
         return vector - vector @ self.normal @ self.normal.T
 
 
-def linearize(model: torch.nn.Module, x: torch.Tensor, *, tol: float | None = None) -> Linearization:
+def linearize(
+    model: torch.nn.Module,
+    x: Inputs,
+    *,
+    tol: float | None = None,
+    output: str | int | None = None,
+    inputs: Callable | None = None,
+) -> Linearization:
     """The Jacobian of the model and the directions in which it restores.
 
     By one backward pass for each example and output, and a singular value decomposition: ``n p`` numbers of memory and about
@@ -53,9 +69,11 @@ def linearize(model: torch.nn.Module, x: torch.Tensor, *, tol: float | None = No
 
     Args:
         model: any module whose Jacobian fits.
-        x: (n, ...), the inputs.
+        x: (n, ...), the inputs, in any form that :func:`implicit_regularizer` takes.
         tol: singular values of the Jacobian up to ``tol`` times the largest count as zero; by default
             ``max(n, p)`` times the machine epsilon.
+        output: as in :func:`implicit_regularizer`.
+        inputs: as there.
 
     Returns:
         A :class:`Linearization`; nothing in it is differentiable.
@@ -71,44 +89,45 @@ def linearize(model: torch.nn.Module, x: torch.Tensor, *, tol: float | None = No
         tol = as_number("tol", tol)
         if not 0 <= tol < 1:
             raise ValueError(f"tol must be in [0, 1), got {tol:g}")
-    jacobian = _jacobian(model, x)
+    jacobian, n = _jacobian(Hypothesis(model, trainable(model), output), x, inputs)
     _, sizes, directions = torch.linalg.svd(jacobian, full_matrices=False)
     tol = max(jacobian.shape) * torch.finfo(jacobian.dtype).eps if tol is None else tol
     rank = int((sizes > tol * sizes[:1]).sum())
-    return Linearization(jacobian, sizes[:rank].square() / len(x), directions[:rank].T)
+    return Linearization(jacobian, sizes[:rank].square() / n, directions[:rank].T)
 
 
-def _jacobian(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """dh/dtheta (n k, p)."""
-    parameters = trainable(model)
+def _jacobian(h: Hypothesis, x: Inputs, inputs: Callable | None = None) -> tuple[torch.Tensor, int]:
+    """dh/dtheta (n k, p), and n."""
     with gradients_possible():
-        check_per_example(model, x)
-    for name, p in parameters.items():
+        parts = [*batches(x, inputs, next(iter(h.parameters.values())))]
+        for part in parts:
+            check_examples(h, part)
+    for name, p in h.parameters.items():
         if p.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"parameter {name!r} must be float32 or float64 for a Jacobian, got {p.dtype}")
-    count = sum(p.numel() for p in parameters.values())
+    n, count = sum(map(len, parts)), sum(p.numel() for p in h.parameters.values())
     rows = []
-    with gradients_possible(), attributes_kept(model):
-        for x_i in (x.clone() if x.is_inference() else x).split(1):
-            with torch.enable_grad():
-                h = model(x_i)[0].reshape(-1)
-                outputs = h.unbind()
-            if len(x) * len(h) * count > LARGEST_JACOBIAN:
+    with gradients_possible():
+        for one in (one for part in parts for one in part.split(1)):
+            with torch.enable_grad(), attributes_kept(h.model):
+                h_i = h.of_one(one)
+                outputs = h_i.unbind()
+            if n * len(h_i) * count > LARGEST_JACOBIAN:
                 raise ValueError(
-                    f"the Jacobian would hold {len(x)} x {len(h)} x {count:,} numbers (examples, outputs, parameters), more"
+                    f"the Jacobian would hold {n} x {len(h_i)} x {count:,} numbers (examples, outputs, parameters), more"
                     f" than {LARGEST_JACOBIAN:,}: pass fewer examples or freeze parameters"
                 )
-            check_finite(h)
-            if not h.requires_grad:
-                rows.append(h.new_zeros(len(h), count))
+            check_finite(h_i)
+            if not h_i.requires_grad:
+                rows.append(h_i.new_zeros(len(h_i), count))
                 continue
             for output in outputs:
-                slopes = torch.autograd.grad(output, list(parameters.values()), retain_graph=True, materialize_grads=True)
+                slopes = torch.autograd.grad(output, [*h.parameters.values()], retain_graph=True, materialize_grads=True)
                 rows.append(torch.cat([slope.to_dense().reshape(-1) for slope in slopes])[None])
     jacobian = torch.cat(rows)
     if not jacobian.isfinite().all():
         raise ValueError("the Jacobian of the model is not finite: h has an infinite slope at these parameters")
-    return jacobian
+    return jacobian, n
 
 
 def check_finite(h: torch.Tensor) -> None:
@@ -131,8 +150,8 @@ def project_to_zero_error(
 
     Args:
         model: changed in place.
-        x: (n, ...), the inputs.
-        y: of the shape of ``model(x)``, the labels.
+        x: (n, ...), the inputs: a tensor or an array, a tuple or a dict of them.
+        y: of the shape of ``model(x)``, the labels, a tensor or an array.
         tol: the largest ``|h - y|`` allowed at the end, in units of y.
         max_steps: of Newton's method.
 
@@ -148,19 +167,21 @@ def project_to_zero_error(
     """
     tol, max_steps = as_positive("tol", tol), as_integer("max_steps", max_steps, 1)
     error = errors(model, x, y)
-    y = y.to(error)
+    h = Hypothesis(model, trainable(model))
+    like = next(iter(h.parameters.values()))
+    examples, y = next(batches(x, None, like)), as_tensor("y", y, like).to(error)
     start = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
     for step in range(max_steps + 1):
         size = error.abs().max()
         if size <= tol:
             return step
-        jacobian = _jacobian(model, x)
+        jacobian, _ = _jacobian(h, x)
         theta = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach()
         move = torch.linalg.pinv(jacobian) @ error
         before = error.norm()
         for halvings in range(31):
             set_parameters(model, theta - move / 2**halvings)
-            error = (_output(model, x) - y).reshape(-1)
+            error = (_values(h, examples) - y).reshape(-1)
             if error.norm() < before:
                 break
         else:
@@ -176,25 +197,25 @@ def errors(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Te
         (n k,), the outputs of an example one after the other.
 
     Raises:
-        TypeError: if x or y is no tensor, or model no module.
+        TypeError: if x or y is no tensor or array, or model no module.
         ValueError: if y has another shape than ``model(x)``, one of the two is not finite, or as in
             :func:`implicit_regularizer`.
     """
-    trainable(model)
+    h = Hypothesis(model, trainable(model))
+    like = next(iter(h.parameters.values()))
     with gradients_possible():
-        check_per_example(model, x)
-    if not isinstance(y, torch.Tensor):
-        raise TypeError(f"y must be a torch.Tensor, got {type(y).__name__}")
-    h = _output(model, x)
-    if h.shape != y.shape:
-        raise ValueError(f"y must have the shape of model(x), {tuple(h.shape)}, got {tuple(y.shape)}")
+        examples = next(batches(x, None, like))
+        check_examples(h, examples)
+        values, y = _values(h, examples), as_tensor("y", y, like)
+    if values.shape != y.shape:
+        raise ValueError(f"y must have the shape of model(x), {tuple(values.shape)}, got {tuple(y.shape)}")
     if not y.isfinite().all():
         raise ValueError(f"y must be finite, got NaN or infinity in example {(~y.isfinite()).nonzero()[0, 0].item()}")
-    check_finite(h)
-    return (h - y.to(h)).reshape(-1)
+    check_finite(values)
+    return (values - y.to(values)).reshape(-1)
 
 
-def _output(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """h, computed as SGD does, with gradients enabled: some layers compute something else without."""
-    with gradients_possible(), attributes_kept(model), torch.enable_grad():
-        return model(x).detach()
+def _values(h: Hypothesis, examples: Examples) -> torch.Tensor:
+    """H of the examples; with gradients enabled, since fused layers that torch takes without them compute something else."""
+    with torch.enable_grad(), attributes_kept(h.model):
+        return h(examples).detach()

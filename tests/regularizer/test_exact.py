@@ -11,7 +11,7 @@ from torch import nn
 from zoo import METHODS, WARNINGS, ZOO, methods_for, specimen
 
 import labelnoise_utils as ln
-from labelnoise_utils.regularizer import exact
+from labelnoise_utils.regularizer import exact, ghost
 
 pytestmark = WARNINGS
 
@@ -67,12 +67,9 @@ def test_chunks_change_nothing(name, chunk_size):
 def test_chunks_are_as_large_as_asked(monkeypatch, method):
     """By default so large that a chunk holds NUMBERS_PER_CHUNK numbers."""
     sizes = []
-    inside = dict(ghost="ghost._chunk", vmap="gradients.h_and_sq_norms")[method]
-    module, function = f"labelnoise_utils.regularizer.{inside}".rsplit(".", 1)
-    limit = f"{module}.NUMBERS_PER_CHUNK"
-    original = getattr(__import__(module, fromlist=[function]), function)
-    x_at = dict(ghost=3, vmap=2)[method]
-    monkeypatch.setattr(f"{module}.{function}", lambda *args: sizes.append(len(args[x_at])) or original(*args))
+    limit = f"labelnoise_utils.regularizer.{dict(ghost='ghost', vmap='gradients')[method]}.NUMBERS_PER_CHUNK"
+    original = ghost.h_and_norms
+    monkeypatch.setattr(ghost, "h_and_norms", lambda h, chunk, *args: sizes.append(len(chunk)) or original(h, chunk, *args))
     # For an example 3 numbers go in and 1 comes out; its gradient has 4.
     model, x = nn.Linear(3, 1), torch.zeros(50, 3)
     ln.implicit_regularizer(model, x, method=method)
@@ -92,8 +89,8 @@ def test_chunks_are_as_large_as_asked(monkeypatch, method):
 
 @pytest.mark.parametrize("room", [7, 8])
 def test_auto_takes_vmap_where_a_chunk_has_room_for_eight_examples(monkeypatch, room):
-    """With fewer the loop is faster."""
-    model, x = specimen("tied layers")
+    """With fewer the loop is faster; here no layer has a rule."""
+    model, x = specimen("list of parameters")
     expected = ln.implicit_regularizer(model, x, method="vmap" if room == 8 else "loop")
     monkeypatch.setattr(exact, "NUMBERS_PER_CHUNK", room * sum(p.numel() for p in model.parameters()))
     taken = []
@@ -240,7 +237,7 @@ class TestByParameter:
         (dict(chunk_size=1.5), TypeError, "chunk_size must be an integer, got 1.5"),
         (dict(chunk_size=True), TypeError, "chunk_size must be an integer, got True"),
         (dict(x=torch.zeros(0, 3)), ValueError, r"at least one example.*got shape \(0, 3\)"),
-        (dict(x=np.zeros((2, 3))), TypeError, "x must be a torch.Tensor, got ndarray"),
+        (dict(x=[0.0] * 3), TypeError, "x must be a torch.Tensor or a NumPy array, .* got list"),
         (dict(x=torch.full((5, 3), math.nan)), ValueError, "NaN or infinity in example 0"),
         (dict(model=torch.sin), TypeError, "model must be a torch.nn.Module, got builtin"),
         (dict(model=nn.ReLU()), ValueError, "no trainable parameter"),

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from architectures import Function, numbers, parameter, through
@@ -85,9 +84,9 @@ class TestX:
         )
         refused(nn.Linear(3, 1), torch.zeros(shape), ValueError, message)
 
-    @pytest.mark.parametrize("x", [[1.0], np.zeros((2, 3)), None])
+    @pytest.mark.parametrize("x", [[1.0], None])
     def test_no_tensor(self, x):
-        refused(nn.Linear(3, 1), x, TypeError, f"x must be a torch.Tensor, got {type(x).__name__}")
+        refused(nn.Linear(3, 1), x, TypeError, f"x must be a torch.Tensor or a NumPy array, .* got {type(x).__name__}")
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.complex64])

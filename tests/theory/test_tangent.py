@@ -193,7 +193,11 @@ BAD_INPUT = {
     "theta NaN, drift": (lambda: ln.drift(poisoned(), X, **OU), ValueError, r"model\(x\) is not finite"),
     "theta NaN, test": (lambda: ln.is_non_repellent(poisoned(), X, Y), ValueError, r"model\(x\) is not finite"),
     "tol NaN": (lambda: ln.drift(tanh(), X, tol=NAN, **OU), ValueError, "tol must be finite, got nan"),
-    "y nothing": (lambda: ln.is_non_repellent(tanh(), X, None), TypeError, "y must be a torch.Tensor, got NoneType"),
+    "y nothing": (
+        lambda: ln.is_non_repellent(tanh(), X, None),
+        TypeError,
+        "y must be a torch.Tensor or a NumPy array, got NoneType",
+    ),
     "y infinite": (lambda: ln.is_non_repellent(tanh(), X, Y / 0), ValueError, "y must be finite"),
     "test tol": (lambda: ln.is_non_repellent(tanh(), X, Y, tol=-1), ValueError, "tol must be at least 0, got -1"),
     "error_tol": (

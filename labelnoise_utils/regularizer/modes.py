@@ -1,0 +1,104 @@
+"""The modes that a model, and torch around it, are in while h is computed."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextlib.contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """Within the block the model is in eval mode; then every module of it gets back the mode that it had.
+
+    ``model.train()`` in place of that would also wake the layers that were in eval mode before, as of a frozen backbone.
+
+    Args:
+        model: any module.
+
+    Yields:
+        The model.
+
+    Raises:
+        TypeError: if model is no module.
+
+    Source: ours.
+
+    >>> model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout().eval())
+    >>> with evaluating(model):
+    ...     [layer.training for layer in model]
+    [False, False]
+    >>> [layer.training for layer in model]
+    [True, False]
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def gradients_possible() -> Iterator[None]:
+    """Within the block torch can take gradients, and keeps none of the result if inference mode was on.
+
+    Autocast rounds the weights anew for every call: those that it keeps from a call without gradients give none (torch
+    2.6), and those from before the parameters changed are wrong.
+
+    Yields:
+        Nothing.
+    """
+    cached = torch.is_autocast_cache_enabled()
+    with contextlib.ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
+        stack.callback(torch.set_autocast_cache_enabled, cached)
+        torch.set_autocast_cache_enabled(False)
+        yield
+
+
+class _AttentionInSteps:
+    """The kernels of attention are chosen for the whole process: of all threads within, the first sets, the last puts back."""
+
+    def __init__(self) -> None:
+        self._lock, self._within, self._chosen = threading.Lock(), 0, contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._within += 1
+            if self._within == 1:
+                self._chosen.enter_context(sdpa_kernel(SDPBackend.MATH))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._within -= 1
+                if not self._within:
+                    self._chosen.close()
+
+
+attention_in_steps = _AttentionInSteps()
+
+
+@contextlib.contextmanager
+def twice_differentiable(model: torch.nn.Module) -> Iterator[None]:
+    """Within the block layers run in ways that torch can differentiate twice, as the gradient of reg needs.
+
+    Fused attention and the recurrent layers of cuDNN can be differentiated only once.
+
+    Yields:
+        Nothing.
+    """
+    recurrent = any(isinstance(module, torch.nn.RNNBase) for module in model.modules())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(attention_in_steps())
+        if recurrent:
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield

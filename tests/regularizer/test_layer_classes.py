@@ -1,0 +1,120 @@
+"""Every layer class of torch.nn: exact, or refused by name."""
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+from zoo import Function, assert_gradients_close, gradient_of, numbers, plain_loop
+
+import labelnoise_utils as ln
+from labelnoise_utils.page.layers import EXAMPLES, how, layer_classes
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning"),
+]
+
+
+def test_no_class_is_left_out():
+    """That stands in torch.nn and is a module, except for what only holds others or measures a loss."""
+    public = {
+        name
+        for name, thing in vars(nn).items()
+        if inspect.isclass(thing) and issubclass(thing, nn.Module) and not name.startswith("_")
+    }
+    losses = {name for name in public if name.endswith("Loss") or name == "AdaptiveLogSoftmaxWithLoss"}
+    assert {name for name in layer_classes()} == public - losses
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_exact_or_refused(name):
+    model, x = EXAMPLES[name]()
+    model = model.double()
+    x = x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+    said = how(name)
+    if said.startswith("refused"):
+        with pytest.raises(ValueError, match=name):
+            ln.per_example_sq_norms(model, x)
+        return
+    norms, gradient = plain_loop(model, x)
+    assert norms.max() > 0
+    for method in ("auto", said):
+        measured = ln.per_example_sq_norms(model, x, method=method)
+        torch.testing.assert_close(measured, norms, rtol=1e-9, atol=0)
+        assert_gradients_close(gradient_of(measured.mean(), [p for p in model.parameters() if p.requires_grad]), gradient, 1e-8)
+    for method in ("ghost", "vmap", "loop"):
+        try:
+            measured = ln.per_example_sq_norms(model, x, method=method)
+        except ValueError:
+            continue
+        torch.testing.assert_close(measured, norms, rtol=1e-9, atol=0)
+
+
+class TestRegisteredRule:
+    def layer(self):
+        class Scale(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.s = nn.Parameter(torch.full((4,), 2.0))
+
+            def forward(self, a):
+                return self.s * a
+
+        return Scale
+
+    def model(self, scale):
+        return nn.Sequential(nn.Linear(3, 4), scale(), nn.Tanh(), nn.Linear(4, 2)).double(), numbers(3)
+
+    def test_exact(self):
+        scale = self.layer()
+        model, x = self.model(scale)
+        with pytest.raises(ln.NotCoveredError, match="parameter '1.s' belongs to Scale, which has no rule"):
+            ln.per_example_sq_norms(model, x, method="ghost")
+        ln.register_rule(scale, lambda layer, a, g: {"s": (a * g).flatten(1, -2).sum(dim=1).square().sum(dim=1)}, ("s",))
+        norms, gradient = plain_loop(model, x)
+        measured = ln.per_example_sq_norms(model, x, method="ghost")
+        torch.testing.assert_close(measured, norms, rtol=1e-10, atol=0)
+        assert_gradients_close(gradient_of(measured.mean(), list(model.parameters())), gradient)
+
+    @pytest.mark.parametrize(
+        "rule", [lambda layer, a, g: {"s": (a * g).square().sum(dim=(1, 2)) * 1.01}, lambda layer, a, g: {}]
+    )
+    def test_wrong_rule(self, rule):
+        """Is found out, whatever it does, and "auto" is right."""
+        scale = self.layer()
+        ln.register_rule(scale, rule, ("s",))
+        model, x = self.model(scale)
+        with pytest.raises((ln.NotCoveredError, KeyError), match="s"):
+            ln.per_example_sq_norms(model, x, method="ghost")
+        torch.testing.assert_close(ln.per_example_sq_norms(model, x), plain_loop(model, x)[0], rtol=1e-10, atol=0)
+
+    def test_bad_arguments(self):
+        with pytest.raises(TypeError, match="layer must be a class of modules, got Linear"):
+            ln.register_rule(nn.Linear(2, 2), lambda layer, a, g: {})
+        with pytest.raises(TypeError, match="rule must be a function, got int"):
+            ln.register_rule(self.layer(), 3)
+        with pytest.raises(ValueError, match="Linear has a rule already"):
+            ln.register_rule(nn.Linear, lambda layer, a, g: {})
+
+
+def test_rest_by_copies(monkeypatch):
+    """One bare parameter beside layers with rules: those go by their rules all the same."""
+    model = Function(
+        lambda self, x: self.two(self.one(x).tanh()) * self.s,
+        one=nn.Linear(3, 40),
+        two=nn.Linear(40, 2),
+        s=nn.Parameter(torch.ones(2)),
+    ).double()
+    x, copied = numbers(3), []
+    from labelnoise_utils.regularizer import ghost
+
+    original = ghost.h_and_norms
+    monkeypatch.setattr(
+        ghost, "h_and_norms", lambda h, e, cover, copies: copied.append([*copies]) or original(h, e, cover, copies)
+    )
+    norms, gradient = plain_loop(model, x)
+    measured = ln.per_example_sq_norms(model, x)
+    torch.testing.assert_close(measured, norms, rtol=1e-10, atol=0)
+    assert_gradients_close(gradient_of(measured.mean(), list(model.parameters())), gradient)
+    assert copied == [["s"]]
