@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import Function, numbers
+from plain import plain_loop
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
-from zoo import Function, assert_as_it_was, numbers, plain_loop, snapshot
+from unchanged import assert_as_it_was, snapshot
 
 import labelnoise_utils as ln
 

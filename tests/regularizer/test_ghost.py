@@ -10,7 +10,7 @@ from unchanged import assert_as_it_was, snapshot
 from zoo import COVERED, WARNINGS, ZOO, specimen
 
 import labelnoise_utils as ln
-from labelnoise_utils.regularizer import NotCoveredError, ghost
+from labelnoise_utils.regularizer import NotCoveredError
 from labelnoise_utils.regularizer.rules import RULES, squares, wide
 
 pytestmark = WARNINGS
@@ -322,21 +322,3 @@ def test_hooks_on_all_modules_count():
         assert ln.implicit_regularizer(model, x) > 2 * plain
     finally:
         hook.remove()
-
-
-@pytest.mark.parametrize("kind", ["forward_pre", "forward", "full_backward_pre", "full_backward"])
-def test_every_kind_of_hook_on_all_modules_is_seen(kind):
-    hook = getattr(nn.modules.module, f"register_module_{kind}_hook")(lambda *args: None)
-    try:
-        with pytest.raises(ValueError, match="there are hooks on all modules"):
-            ln.implicit_regularizer(nn.Linear(3, 1), numbers(3).float(), method="ghost")
-    finally:
-        hook.remove()
-
-
-def test_a_torch_that_keeps_such_hooks_elsewhere(monkeypatch):
-    model, x = nn.Linear(3, 1).double(), numbers(3)
-    monkeypatch.setattr(ghost, "GLOBAL_HOOKS", ("_hooks_of_a_torch_to_come",))
-    with pytest.raises(ValueError, match="there are hooks on all modules"):
-        ln.implicit_regularizer(model, x, method="ghost")
-    assert ln.implicit_regularizer(model, x) > 0

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from architectures import Function, N, numbers, tokens
 from backpack import backpack, extend
 from backpack.extensions import DiagGGNExact
+from plain import assert_gradients_close, gradient_of, plain_loop
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from zoo import Function, N, assert_gradients_close, gradient_of, numbers, plain_loop, specimen, tokens
+from zoo import specimen
 
 import labelnoise_utils as ln
 

@@ -4,8 +4,9 @@ import inspect
 
 import pytest
 import torch
+from architectures import Function, numbers
+from plain import assert_gradients_close, gradient_of, plain_loop
 from torch import nn
-from zoo import Function, assert_gradients_close, gradient_of, numbers, plain_loop
 
 import labelnoise_utils as ln
 from labelnoise_utils.page.layers import EXAMPLES, how, layer_classes

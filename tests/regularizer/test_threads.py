@@ -4,8 +4,9 @@ import threading
 
 import pytest
 import torch
+from architectures import numbers
 from torch import nn
-from zoo import numbers, specimen
+from zoo import specimen
 
 import labelnoise_utils as ln
 
