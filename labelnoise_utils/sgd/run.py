@@ -23,6 +23,9 @@ from .job import as_model_dtype
 
 BOOK_MODELS = {name: getattr(models, name) for name in models.__all__}
 
+# The arrays of Run.example in a file.
+EXAMPLE = ("example_x", "example_theta", "example_h")
+
 # What NumPy, zipfile, json and torch raise on a file that was cut, changed or is something else.
 DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError)
 DAMAGE += (struct.error, zipfile.BadZipFile, zlib.error)
@@ -45,7 +48,7 @@ class Run:
         model: a copy of the model, to put snapshots into; None if it cannot be copied, and after loading a file whose model
             is not the package's.
         rest: buffers and frozen parameters, all else that h depends on, by name.
-        example: the first input, (1, ...), and h there at the last snapshot: by these :meth:`model_at` knows the model again.
+        example: the first input, (1, ...), a theta (p,), and h there: by these :meth:`model_at` knows the model again.
     """
 
     step: np.ndarray
@@ -58,7 +61,7 @@ class Run:
     interrupted: bool
     model: torch.nn.Module | None = dataclasses.field(repr=False)
     rest: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
-    example: tuple[np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    example: tuple[np.ndarray, np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False)
 
     @property
     def steps_per_second(self) -> float:
@@ -100,16 +103,17 @@ class Run:
         with torch.no_grad():
             for name, values in self.rest.items():
                 tensors[name].copy_(torch.from_numpy(values))
-        self._recognise(result)
+        if model is not None:
+            self._recognise(result)
         set_parameters(result, theta)
         return result
 
     def _recognise(self, model: torch.nn.Module) -> None:
-        """Refuse a model that does not give what the run's own gave for the first example at the last snapshot."""
+        """Refuse a model that does not give what the run's own gave for the first example."""
         if self.example is None:
             return
-        x, expected = self.example
-        _, h = first_example(model, torch.from_numpy(x), self.theta[-1])
+        x, theta, expected = self.example
+        *_, h = first_example(model, torch.from_numpy(x), theta)
         atol = 10 * np.finfo(h.dtype).eps ** 0.5 * np.abs(expected).max()
         if h.shape != expected.shape or not np.allclose(h, expected, rtol=0, atol=atol):
             raise ValueError("this is not the model that was trained: its output for the first example is another one")
@@ -131,7 +135,7 @@ class Run:
         arrays = {"step": self.step, "loss": self.loss, "reg": self.reg, "theta": self.theta, "about": json.dumps(about)}
         arrays |= {f"rest.{name}": values for name, values in self.rest.items()}
         if self.example is not None:
-            arrays |= {"x_0": self.example[0], "h_0": self.example[1]}
+            arrays |= dict(zip(EXAMPLE, self.example, strict=True))
         if known:
             arrays["frozen"] = np.array([name for name, p in self.model.named_parameters() if not p.requires_grad], dtype=str)
         buffer = io.BytesIO()
@@ -182,7 +186,7 @@ class Run:
             rest = {k.removeprefix("rest."): v for k, v in arrays.items() if k.startswith("rest.")}
             if model is not None and (needed := _shapes(rest_of(model))) != _shapes(rest):
                 raise ValueError(f"its buffers and frozen parameters are not those of the model, {needed}")
-            example = (arrays["x_0"], arrays["h_0"]) if "x_0" in arrays else None
+            example = tuple(arrays[name] for name in EXAMPLE) if EXAMPLE[0] in arrays else None
             return Run(**columns, **facts, model=model, rest=rest, example=example)
         except (FileNotFoundError, PermissionError):
             raise
@@ -196,8 +200,8 @@ def rest_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return frozen | dict(model.named_buffers())
 
 
-def first_example(model: torch.nn.Module, x: torch.Tensor, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first input, and what a model gives for it, called as SGD calls it.
+def first_example(model: torch.nn.Module, x: torch.Tensor, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first input, and what a model gives for it at theta, called as SGD calls it.
 
     Args:
         model: the hypothesis; it is left as it was.
@@ -205,12 +209,12 @@ def first_example(model: torch.nn.Module, x: torch.Tensor, theta: np.ndarray) ->
         theta: (p,), in place of its parameters.
 
     Returns:
-        Two arrays (1, ...), in float32 where the tensors are in half precision.
+        The input (1, ...), theta, and h (1, ...), in float32 where the tensors are in half precision.
     """
     with parameters_kept(model), attributes_kept(model), torch.enable_grad():
         set_parameters(model, torch.from_numpy(theta))
         one = x[:1].to(next(model.parameters()).device)
-        return as_array(x[:1]), as_array(model(as_model_dtype(model, one)))
+        return as_array(x[:1]), theta, as_array(model(as_model_dtype(model, one)))
 
 
 def copy_of(model: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module | None:

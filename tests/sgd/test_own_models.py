@@ -4,6 +4,7 @@ Each case is one that users of other tools reported; the report is named where i
 """
 
 import copy
+import dataclasses
 import functools
 import pickle
 import threading
@@ -229,6 +230,17 @@ class TestFile:
         run = train(Normalised())
         with pytest.raises(ValueError, match="its output for the first example is another one"):
             run.model_at(-1, Normalised(squash=torch.relu))
+
+    def test_two_runs_joined_to_one_still_know_it(self):
+        """As a chapter does with the stages of a schedule."""
+        model = Normalised()
+        stages = [train(model), train(model, steps=50, record=[0, 50])]
+        joined = dataclasses.replace(
+            stages[0],
+            **{name: np.concatenate([getattr(run, name) for run in stages]) for name in ("step", "loss", "reg", "theta")},
+        )
+        assert torch.equal(joined.model_at(-1)(X), model(X))
+        assert torch.equal(joined.model_at(-1, Normalised(seed=1))(X), model(X))
 
     def test_of_a_model_that_cannot_be_copied(self, tmp_path):
         model = Normalised()
