@@ -1,6 +1,8 @@
 """The parameters of a module: which count, as one vector, put back."""
 
 import contextlib
+import functools
+import json
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -95,9 +97,6 @@ def is_as_built(model: torch.nn.Module) -> bool:
     if "compiled_sgd" not in vars(type(model)):
         return False
 
-    def layout(model: torch.nn.Module) -> list[tuple]:
-        return [(name, p.shape, p.dtype, p.device) for name, p in model.named_parameters()]
-
     def is_plain(module: torch.nn.Module) -> bool:
         hooks = (attribute for name, attribute in vars(module).items() if name.endswith("_hooks"))
         return "forward" not in vars(module) and not any(hooks)
@@ -105,7 +104,16 @@ def is_as_built(model: torch.nn.Module) -> bool:
     if not all(map(is_plain, model.modules())) or any(p._backward_hooks for p in model.parameters()):
         return False
     dtype = next(model.parameters()).dtype
-    return layout(model) == layout(type(model)(**model.config, dtype=dtype))
+    return _layout(model) == _layout_as_built(type(model), json.dumps(model.config), dtype)
+
+
+def _layout(model: torch.nn.Module) -> list[tuple]:
+    return [(name, p.shape, p.dtype, p.device) for name, p in model.named_parameters()]
+
+
+@functools.lru_cache(maxsize=256)
+def _layout_as_built(kind: type[torch.nn.Module], config: str, dtype: torch.dtype) -> list[tuple]:
+    return _layout(kind(**json.loads(config), dtype=dtype))
 
 
 @contextlib.contextmanager

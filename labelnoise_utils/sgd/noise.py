@@ -183,7 +183,7 @@ def sgd_draws(
     index_stream, noise_stream = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
     width = n if batch_size is None else batch_size
     # A multiple of 32 bits, so that Rademacher draws of consecutive chunks join without a gap.
-    chunk = max(32, DRAWS_PER_CHUNK // (width * math.prod(outputs)) // 32 * 32)
+    chunk = max(32, min(-(-steps // 32), DRAWS_PER_CHUNK // (width * math.prod(outputs)) // 32) * 32)
     silence = np.zeros((chunk, width, *outputs))
     everything = np.tile(np.arange(n, dtype=np.int32), (chunk, 1)) if batch_size is None else None
     for start in range(0, steps, chunk):

@@ -230,6 +230,8 @@ def copy_of(model: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module | None:
     """
     try:
         twin = copy.deepcopy(model)
+        if is_as_built(model):
+            return twin
         with attributes_kept(twin), torch.enable_grad():
             reached = reached_past({}, twin(x[:1]), trainable(model))
     except Exception:  # whatever __deepcopy__ or half a copy raises
