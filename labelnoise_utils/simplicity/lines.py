@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..arguments import as_number, as_positive
+from ..models.compiled import jit
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -63,7 +64,12 @@ def convexity_changes(f: Function, lo: float, hi: float, *, tol: float) -> int:
     """
     tol = as_positive("tol", tol)
     x, y = _sample(f, lo, hi)
-    slopes = (y.diff() / x.diff()).tolist()
+    return _turns((y.diff() / x.diff()).numpy(), tol)
+
+
+@jit
+def _turns(slopes, tol):
+    """How often a sequence turns round by more than tol."""
     low = high = slopes[0]
     direction, changes = 0, 0
     for slope in slopes:
