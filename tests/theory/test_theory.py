@@ -508,7 +508,7 @@ class Root(ln.Product):
 # The call, the error, and what the message must hold.
 OU = dict(lr=0.1, noise_std=1.0)
 BAD_INPUT = {
-    "x a list": (lambda: ln.linearize(tanh(), [1, 2]), TypeError, "x must be a torch.Tensor or a NumPy array, .* got list"),
+    "x a list": (lambda: ln.linearize(tanh(), [1, 2]), TypeError, "x must be a torch.Tensor or .* got list"),
     "x NaN": (lambda: ln.linearize(tanh(), X * NAN), ValueError, "x must be finite"),
     "x of another shape": (
         lambda: ln.linearize(tanh(), X[:, :1]),
@@ -540,13 +540,25 @@ BAD_INPUT = {
     "vector short": (lambda: ln.linearize(tanh(), X).project_tangent(gaussian(3)), ValueError, r"vector .*\(17,\).*got \(3,\)"),
     "vector columns": (lambda: ln.linearize(tanh(), X).project_tangent(gaussian(17, 2)), ValueError, r"got \(17, 2\)"),
     "vector single": (lambda: ln.linearize(tanh(), X).project_tangent(torch.zeros(17)), ValueError, "and torch.float32"),
-    "y a list": (lambda: ln.project_to_zero_error(tanh(), X, [0.1] * 3), TypeError, "y must be a torch.Tensor or a NumPy array, got list"),
-    "y an array": (lambda: ln.project_to_zero_error(tanh(), X, Y.numpy()), TypeError, "y must be .*, got ndarray"),
-    "y nothing": (lambda: ln.is_non_repellent(tanh(), X, None), TypeError, "y must be a torch.Tensor or a NumPy array, got NoneType"),
+    "y a list": (
+        lambda: ln.project_to_zero_error(tanh(), X, [0.1] * 3),
+        TypeError,
+        "y must be a torch.Tensor or .*, got list",
+    ),
+    "y words": (lambda: ln.project_to_zero_error(tanh(), X, np.array(["a"] * 3)), TypeError, "y must hold numbers, got .*<U1"),
+    "y nothing": (
+        lambda: ln.is_non_repellent(tanh(), X, None),
+        TypeError,
+        "y must be a torch.Tensor or .*, got NoneType",
+    ),
     "y of another shape": (lambda: ln.project_to_zero_error(tanh(), X, Y[:, None]), ValueError, r"\(3,\), got \(3, 1\)"),
     "y NaN": (lambda: ln.project_to_zero_error(tanh(), X, Y * NAN), ValueError, "y must be finite, .* in example 0"),
     "y infinite": (lambda: ln.is_non_repellent(tanh(), X, Y / 0), ValueError, "y must be finite"),
-    "x a list, Newton": (lambda: ln.project_to_zero_error(tanh(), [1], Y), TypeError, "x must be a torch.Tensor or a NumPy array, .* got list"),
+    "x a list, Newton": (
+        lambda: ln.project_to_zero_error(tanh(), [1], Y),
+        TypeError,
+        "x must be a torch.Tensor or .* got list",
+    ),
     "tol 0": (lambda: ln.project_to_zero_error(tanh(), X, Y, tol=0), ValueError, "tol must be positive, got 0"),
     "no steps": (
         lambda: ln.project_to_zero_error(tanh(), X, Y, max_steps=0),
