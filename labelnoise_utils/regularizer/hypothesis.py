@@ -159,8 +159,8 @@ def _watched_call(h: Hypothesis, examples: Examples) -> Call:
             failed = error
         finally:
             changed = watched.put_back(h.model)
-        if watched.draws:
-            raise ValueError(f"model draws random numbers, {UNDEFINED}: call model.eval() first")
+        if watched.draws is not None:
+            raise ValueError(f"model draws random numbers in {watched.draws}, {UNDEFINED}: call model.eval() first")
         if failed is not None:
             raise ValueError(f"{examples} is not what model takes: {failed}") from failed
         if changed is not None:

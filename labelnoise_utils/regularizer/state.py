@@ -81,7 +81,7 @@ class Watched(TorchDispatchMode):
         model: the hypothesis.
 
     Attributes:
-        draws: whether the model wanted to draw.
+        draws: the type of the module that wanted to draw, if one did.
         eps: the machine epsilon of the coarsest floating-point type that an operation gave.
     """
 
@@ -89,7 +89,8 @@ class Watched(TorchDispatchMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.draws, self.eps = False, 0.0
+        self.draws: str | None = None
+        self.eps = 0.0
         # With an alias, which keeps the memory if the tensor is given other memory.
         self._held = {name: (t, t.detach(), _sample(t).clone()) for name, t in _tensors(model).items()}
         self._name_at = {t.untyped_storage().data_ptr(): name for name, (t, *_) in self._held.items()}
@@ -99,7 +100,7 @@ class Watched(TorchDispatchMode):
         kwargs = kwargs or {}
         can_draw, writes = _kind(func)
         if can_draw and _is_random(func, args, kwargs):
-            self.draws = True
+            self.draws = _running_module()
             raise RandomDraw
         for k, key in writes:
             self._keep(args[k] if k < len(args) else kwargs.get(key))

@@ -196,7 +196,7 @@ BAD_INPUT = {
         ValueError,
         r"y must have the shape .*\(3,\), got \(3, 1\)",
     ),
-    "sgd: y a list": (lambda: run(tanh(), X, [0.1] * 3), TypeError, "y must be a torch.Tensor or a NumPy array, got list"),
+    "sgd: y a list": (lambda: run(tanh(), X, [0.1] * 3), TypeError, "y must be a torch.Tensor or .*, got list"),
     "sgd: y NaN": (lambda: run(tanh(), X, Y * NAN), ValueError, "y must be finite"),
     "sgd: theta NaN": (lambda: run(poisoned(), X, Y), ValueError, r"model\(x\) is not finite"),
     "sgd: lr negative": (lambda: run(tanh(), X, Y, lr=-1), ValueError, "lr must be positive, got -1"),

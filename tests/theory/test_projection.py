@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from plain import flat
@@ -113,6 +114,7 @@ BAD_INPUT = {
     "theta NaN, Newton": (lambda: ln.project_to_zero_error(poisoned(), X, Y), ValueError, r"model\(x\) is not finite"),
     "y a list": (
         lambda: ln.project_to_zero_error(tanh(), X, [0.1] * 3),
+    "y words": (lambda: ln.project_to_zero_error(tanh(), X, np.array(["a"] * 3)), TypeError, "y must hold numbers, got .*<U1"),
         TypeError,
         "y must be a torch.Tensor or a NumPy array, got list",
     ),
