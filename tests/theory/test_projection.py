@@ -112,9 +112,9 @@ class TestProjectToZeroError:
 
 BAD_INPUT = {
     "theta NaN, Newton": (lambda: ln.project_to_zero_error(poisoned(), X, Y), ValueError, r"model\(x\) is not finite"),
+    "y words": (lambda: ln.project_to_zero_error(tanh(), X, np.array(["a"] * 3)), TypeError, "y must hold numbers, got .*<U1"),
     "y a list": (
         lambda: ln.project_to_zero_error(tanh(), X, [0.1] * 3),
-    "y words": (lambda: ln.project_to_zero_error(tanh(), X, np.array(["a"] * 3)), TypeError, "y must hold numbers, got .*<U1"),
         TypeError,
         "y must be a torch.Tensor or a NumPy array, got list",
     ),
