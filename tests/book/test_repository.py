@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 
 import pytest
@@ -124,3 +125,11 @@ def test_packages_are_asked_for_by_name_and_not_by_server():
         path = ROOT / name
         if path.is_file() and "vendor" not in path.parts:
             assert not server.search(path.read_bytes()), name
+
+
+def test_the_readme_s_example_runs():
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)[1]
+    names = {}
+    exec(textwrap.dedent(block), names)
+    assert names["run"].loss[-1] < names["run"].loss[0] and len(names["run"].reg) == len(names["run"].step)
+    assert abs(sum(names["shares"].values()) / names["reg"] - 1) < 1e-5
