@@ -8,14 +8,15 @@ from typing import Literal, TypeVar, get_args
 import torch
 
 from ..arguments import as_integer
-from .ghost import Cover, NotCoveredError, find_cover, ghost_sq_norms
+from .ghost import Cover, NotCoveredError, ghost_sq_norms
 from .gradients import NUMBERS_PER_CHUNK, loop_sq_norms, norms_of_one, vmap_sq_norms
 from .hypothesis import (
     Call,
     Hypothesis,
     Loss,
+    StateError,
     attributes_kept,
-    check_same,
+    check_again,
     counted,
     first_call,
     gradients_possible,
@@ -256,49 +257,43 @@ def _sq_norms(
 def _of_batch(
     h: Hypothesis, examples: Examples, method: Method, chunk_size: int | None, summary: Callable[[Norms], Kept]
 ) -> list[Kept]:
-    with attributes_kept(h.model):
+    with attributes_kept(h.model) as changed:
         call = first_call(h, examples)
-        cover, refusal = None, None
-        if method != "loop":
-            try:
-                cover = find_cover(h, call, whole=method == "ghost")
-            except Exception as error:
-                refusal = error
-        if cover is None:
-            with torch.enable_grad():
-                check_same(call.h, h.of_one(call.one), call.eps)
+        if changed():  # perhaps the next call reads it
+            check_again(h, call)
 
     def by(way: Method) -> list[Kept]:
         if way == "loop":
+            check_again(h, call)
             return [summary(norms) for norms in loop_sq_norms(h, examples)]
         if way == "ghost":
-            chunks = ghost_sq_norms(h, examples, chunk_size, cover)
+            chunks = ghost_sq_norms(h, examples, chunk_size, Cover.of(h), call, whole=method == "ghost")
         else:
-            chunks = vmap_sq_norms(h, examples, chunk_size)
-        first = next(chunks)
+            chunks = vmap_sq_norms(h, examples, chunk_size, call)
+        first, cover = next(chunks)
         _crosscheck(way, h, call, cover, first)
-        return [summary(norms) for norms in itertools.chain([first], chunks)]
+        return [summary(norms) for norms in itertools.chain([first], (norms for norms, _ in chunks))]
 
-    with attributes_kept(h.model):
-        if method == "auto":
-            return _by_auto(h, cover, by)
-        try:
-            if refusal is not None:
-                raise refusal
-            return by(method)
-        except RuntimeError as error:
-            raise ValueError(f"method {method!r} fails on the model: {error}") from error
+    if method == "auto":
+        return _by_auto(h, by)
+    try:
+        return by(method)
+    except RuntimeError as error:
+        raise ValueError(f"method {method!r} fails on the model: {error}") from error
 
 
-def _by_auto(h: Hypothesis, cover: Cover | None, by: Callable[[Method], list[Kept]]) -> list[Kept]:
-    copied = {} if cover is None else {"ghost": cover.rest, "vmap": h.parameters}
-    if cover is not None and cover.rest and not cover.layers:
+def _by_auto(h: Hypothesis, by: Callable[[Method], list[Kept]]) -> list[Kept]:
+    cover = Cover.of(h)
+    copied = {"ghost": cover.rest, "vmap": h.parameters}
+    if cover.rest and not cover.layers:
         del copied["ghost"]  # it would be the same
     for way, names in copied.items():
         # With few examples to a chunk, per-example gradients take longer than the loop.
         if 8 * sum(h.parameters[name].numel() for name in names) <= NUMBERS_PER_CHUNK:
             try:
                 return by(way)
+            except StateError:
+                raise
             except Exception:
                 continue  # the loop works all the same, or says what is wrong
     return by("loop")

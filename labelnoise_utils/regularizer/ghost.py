@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import vmap
 
-from .hypothesis import Call, Hypothesis, is_close
+from .hypothesis import Call, Hypothesis, check_again, is_close
 from .inputs import Examples
 from .padding import PaddingHeld
 from .rules import RULES, covered_attributes, squares, wide
@@ -33,130 +33,148 @@ class NotCoveredError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cover:
-    """Which parameters reach h only through one call of a layer that has a rule.
+    """Which parameters reach h only through one call of a layer that has a rule, as far as is known.
 
     Attributes:
-        layers: each such layer that is called, and the names of those of its parameters by attribute.
-        sizes: for each the number of numbers that go into it for one example, and what comes out.
-        covered: the names of all such parameters, also of layers that are never called.
-        rest: the names of the others, each with the reason.
+        layers: each such layer, and the names of those of its parameters by attribute.
+        rest: the names of the other parameters, each with the reason.
     """
 
     layers: Mapping[nn.Module, Mapping[str, str]]
-    sizes: Mapping[nn.Module, tuple[int, torch.Tensor]]
-    covered: frozenset[str]
     rest: Mapping[str, str]
 
+    @classmethod
+    def of(cls, h: Hypothesis) -> "Cover":
+        """By the classes of the layers alone."""
+        layers, rest = _layers(h)
+        return cls(layers, {name: rest[name] for name in h.parameters if name in rest}).without({})
 
-def find_cover(h: Hypothesis, call: Call, whole: bool) -> Cover:
-    """Find out by a second call, which runs a copy of the modules.
+    @classmethod
+    def none(cls, h: Hypothesis) -> "Cover":
+        """A cover of nothing."""
+        return cls({}, dict.fromkeys(h.parameters, "is not asked for"))
 
-    Args:
-        h: the hypothesis.
-        call: of the user's own model.
-        whole: whether there may be no rest.
+    @property
+    def names(self) -> list[str]:
+        """The names of the parameters that are covered."""
+        return [name for of in self.layers.values() for name in of.values()]
 
-    Returns:
-        The cover.
+    def without(self, reasons: Mapping[str, str]) -> "Cover":
+        """Less the parameters named, for these reasons."""
+        rest = {**self.rest, **{name: reason for name, reason in reasons.items() if name not in self.rest}}
+        kept = {layer: {a: name for a, name in of.items() if name not in rest} for layer, of in self.layers.items()}
+        return Cover({layer: of for layer, of in kept.items() if of}, rest)
 
-    Raises:
-        NotCoveredError: naming a parameter and the reason if there is a rest and may be none; or if torch.vmap cannot do what
-            autograd does, or the copy gives another output than the model.
-    """
-    layers, rest = _layers(h)
-    _check_rest(rest if whole else {})
-    if call.hooks is not None:
-        raise NotCoveredError(f"{call.hooks}, which torch.vmap does not call")
-    twins = skeleton(h.model, {})
-    calls: list[tuple[nn.Module, torch.Tensor, int, torch.Tensor]] = []
+    def check_whole(self) -> None:
+        """Refuse a rest.
 
-    def leave(layer: nn.Module, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        calls.append((layer, a, a._version, z))
-        return z
-
-    with torch.enable_grad():
-        aliases = {name: h.parameters[name].expand_as(h.parameters[name]) for name in h.parameters.keys() - rest.keys()}
-        _tap(twins, layers, aliases, leave)
-        again = h.of_one(call.one.map(torch.clone), twins[h.model])
-    sizes: dict[nn.Module, tuple[int, torch.Tensor]] = {}
-    for layer, a, version, z in calls:
-        for name in layers[layer].values():
-            if layer in sizes:
-                rest.setdefault(name, "belongs to a layer that is called more than once")
-            elif a._version != version:
-                rest.setdefault(name, "belongs to a layer whose input is changed in place later")
-        sizes[layer] = a.numel(), z.detach()
-    for name in reached_past(aliases, again, h.parameters):
-        rest.setdefault(name, "is used outside the call of its layer")
-    layers = {
-        layer: kept
-        for layer, names in layers.items()
-        if layer in sizes and (kept := {attribute: name for attribute, name in names.items() if name not in rest})
-    }
-    rest = {name: rest[name] for name in h.parameters if name in rest}
-    _check_rest(rest if whole else {})
-    if not is_close(call.h, again, call.eps):
-        raise NotCoveredError("model gives another output when a copy of its modules is called: its forward function was"
-                              " wrapped, or it keeps something from call to call")  # fmt: skip
-    return Cover(layers, sizes, frozenset(h.parameters.keys() - rest.keys()), rest)
-
-
-def _check_rest(rest: Mapping[str, str]) -> None:
-    for name, reason in rest.items():
-        raise NotCoveredError(f"parameter {name!r} {reason}")
+        Raises:
+            NotCoveredError: naming its first parameter, and the reason.
+        """
+        for name, reason in self.rest.items():
+            raise NotCoveredError(f"parameter {name!r} {reason}")
 
 
 def ghost_sq_norms(
-    h: Hypothesis, examples: Examples, chunk_size: int | None, cover: Cover
-) -> Iterator[dict[str, torch.Tensor]]:
+    h: Hypothesis, examples: Examples, chunk_size: int | None, cover: Cover, call: Call, whole: bool = False
+) -> Iterator[tuple[dict[str, torch.Tensor], Cover]]:
     """``||dh(x_i)/dp||^2`` for each parameter p that counts and each example, summed over outputs, chunk by chunk.
 
     The model runs under ``torch.vmap``, so that h(x_i) can depend on nothing but x_i and theta. Covered parameters go by the
     rules; of the others each example has a copy of its own. That the parameters are covered is read off
     the graph of h: within its own layer's call a parameter stands as an alias, so a path from h to it that passes
-    no alias is another use.
+    no alias is another use. A parameter that turns out not to be covered joins the others.
 
     Args:
         h: the hypothesis.
         examples: n of them.
-        chunk_size: examples per chunk, by default as many as have ``2^21`` numbers going into and coming out of layers, and
+        chunk_size: examples per chunk, by default as many as have ``2^21`` numbers in the operations of the model, and
             ``2^19`` in gradients that are formed.
-        cover: which parameters are covered.
+        cover: which parameters are covered, by their layers.
+        call: of the user's own model, on the first example.
+        whole: whether there may be no rest.
 
     Yields:
-        For each name the norms of one chunk, differentiable where gradients are enabled.
+        For each name the norms of one chunk, differentiable where gradients are enabled; and the cover.
 
     Raises:
         NotCoveredError: naming the parameter and the reason.
+        StateError: if what h is changes from call to call.
 
     Source: equation (3); the norms of linear layers are those of Goodfellow (arXiv 1510.01799), of sequences those of
     Li, Tramer, Liang and Hashimoto (arXiv 2110.05679).
     """
-    if chunk_size is None:
-        numbers = sum(cover.sizes[layer][0] + cover.sizes[layer][1].numel() for layer in cover.layers)
-        gradients = sum(h.parameters[name].numel() for name in cover.rest)
-        chunks = max(len(examples) * numbers / NUMBERS_PER_CHUNK, len(examples) * gradients / GRADIENTS_PER_CHUNK)
-        chunk_size = math.ceil(len(examples) / max(1, math.ceil(chunks)))
+    if call.hooks is not None:
+        raise NotCoveredError(f"{call.hooks}, which torch.vmap does not call")
     # On a processor torch convolves and pools pictures faster with the channels of a pixel side by side.
     pictures = any(isinstance(layer, nn.Conv2d) for layer in cover.layers)
-    for chunk in examples.split(chunk_size):
+    done = 0
+    while done < len(examples):
+        if whole:
+            cover.check_whole()
+        size = chunk_size or _chunk_size(h, len(examples), cover, call)
+        chunk = examples.map(lambda tensor, start=done, stop=done + size: tensor[start:stop])
         chunk = chunk.map(_channels_last) if pictures else chunk
         with torch.enable_grad():
             copies = {name: h.parameters[name].expand(len(chunk), *h.parameters[name].shape) for name in cover.rest}
-        yield h_and_norms(h, chunk, cover, copies)[1]
+        rows, norms, reasons = h_and_norms(h, chunk, cover, copies)
+        if reasons:
+            cover = cover.without(reasons)
+            continue
+        if not done and not is_close(call.h, rows[0], call.eps):
+            check_again(h, call)
+            if not is_close(call.h, rows[0], call.eps**0.5 / 16):
+                raise NotCoveredError("model gives another output when a copy of its modules is called")
+        yield norms, cover
+        done += size
+
+
+def _chunk_size(h: Hypothesis, n: int, cover: Cover, call: Call) -> int:
+    gradients = sum(h.parameters[name].numel() for name in cover.rest)
+    numbers = call.numbers if cover.layers else 0
+    return math.ceil(n / max(1, math.ceil(n * numbers / NUMBERS_PER_CHUNK), math.ceil(n * gradients / GRADIENTS_PER_CHUNK)))
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and x.device.type == "cpu" else x
 
 
+class _Tap(torch.autograd.Function):
+    """What comes out of a layer, unchanged; on the way back ``keep`` gets what went in, and the slope by what came out.
+
+    Autograd notices if what went in was changed in place since.
+    """
+
+    @staticmethod
+    def forward(z: torch.Tensor, a: torch.Tensor, root: torch.Tensor, keep: Callable[..., None]) -> torch.Tensor:
+        return z.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _, a, ctx.root, ctx.keep = inputs
+        ctx.save_for_backward(a)
+
+    @staticmethod
+    def backward(ctx, g):
+        ctx.keep(*ctx.saved_tensors, g)
+        return g, None, torch.zeros_like(ctx.root), None
+
+    @staticmethod
+    def vmap(info, in_dims, z, a, root, keep):
+        z, a = (
+            v.expand(info.batch_size, *v.shape) if dim is None else v.movedim(dim, 0)
+            for v, dim in zip((z, a), in_dims, strict=False)
+        )
+        return _Tap.apply(z, a, root, keep), 0
+
+
 def h_and_norms(
     h: Hypothesis, examples: Examples, cover: Cover, copies: Mapping[str, torch.Tensor]
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, str]]:
     """H of m examples and the norms, from one run of the model and a backward pass for each output.
 
-    A tap is a zero that is added to what comes out of a covered layer, so dh/dtap is dh/dz. Row j of h reads tap j and copy j
-    alone, so one backward pass from the sum over the rows gives the slopes of all.
+    Row j of h reads what comes out of layers for example j and copy j alone, so one backward pass from the sum over the rows
+    gives the slopes of all.
     (The obvious ``vmap`` of ``vjp`` gives the same norms. But its rule for LayerNorm takes the mean and the variance of x
     for constants, so their gradient would be wrong without a word.)
 
@@ -167,57 +185,69 @@ def h_and_norms(
         copies: for each other parameter (m, ...), with a gradient.
 
     Returns:
-        h (m, outputs), and for each name the squared norms (m,), differentiable where gradients are enabled.
+        h (m, outputs), and for each name the squared norms (m,), differentiable where gradients are enabled. Instead of norms
+        why parameters are not covered after all, by name, if any are not.
 
     Raises:
-        NotCoveredError: naming the parameter and the reason.
+        NotCoveredError: if h reaches a parameter in a way that a copy does not change.
     """
     differentiable = torch.is_grad_enabled()
     m = len(examples)
     with torch.enable_grad():
         # The gradient of an embedding can be sparse, which views have no rule for.
-        named = ((name, h.parameters[name]) for name in cover.covered)
+        named = ((name, h.parameters[name]) for name in cover.names)
         aliases = {name: p.expand_as(p) if differentiable else p.detach() for name, p in named}
-        zeros = {layer: cover.sizes[layer][1].new_zeros(()).expand(m, *cover.sizes[layer][1].shape) for layer in cover.layers}
-        taps = {layer: zero.requires_grad_() for layer, zero in zeros.items()}
+        # All taps hang on it, so that a backward pass to it comes by all of them.
+        root = next(iter(h.parameters.values())).detach().real.new_zeros(m).requires_grad_()
+        kept: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+        reasons: dict[str, str] = {}
 
-        def of_one(
-            x_i: list[torch.Tensor], taps_i: list[torch.Tensor], copies_i: dict[str, torch.Tensor]
-        ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        def of_one(x_i: list[torch.Tensor], root_i: torch.Tensor, copies_i: dict[str, torch.Tensor]) -> torch.Tensor:
             one = Examples(dict(zip(examples.tensors, (t[None] for t in x_i), strict=True)), examples.constants)
             twins = skeleton(h.model, {h.parameters[name]: copy for name, copy in copies_i.items()})
-            tap_of, inputs = dict(zip(taps, taps_i, strict=True)), {}
+            called: set[nn.Module] = set()
 
             def leave(layer: nn.Module, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-                inputs[layer] = a
-                return z + tap_of[layer]
+                if layer in called:
+                    reason = "belongs to a layer that is called more than once"
+                    reasons.update(dict.fromkeys(cover.layers[layer].values(), reason))
+                called.add(layer)
+                return _Tap.apply(z, a, root_i, lambda a, g: kept.update({layer: (a, g)}))
 
             _tap(twins, cover.layers, aliases, leave)
-            with PaddingHeld() if copies_i else contextlib.nullcontext():
-                row = h.of_one(one, twins[h.model])
-            return row, [inputs[layer] for layer in taps]
+            try:
+                with PaddingHeld() if copies_i else contextlib.nullcontext():
+                    return h.of_one(one, twins[h.model])
+            finally:
+                # Their forward functions refer to them, so all that they hold would wait for the garbage collector.
+                for twin in twins.values():
+                    vars(twin).clear()
 
-        rows, inputs = vmap(of_one)([*examples.tensors.values()], [*taps.values()], dict(copies))
-        past = reached_past(aliases | copies, rows, h.parameters)
-        if past:
-            how = "outside the call of its layer" if aliases else "through a reference that is no attribute of a module"
-            raise NotCoveredError(f"parameter {past[0]!r} is used {how}")
+        rows = vmap(of_one)([*examples.tensors.values()], root, dict(copies))
+        for name in reached_past(aliases | copies, rows, h.parameters):
+            if name in copies:
+                raise NotCoveredError(f"parameter {name!r} is used through a reference that is no attribute of a module")
+            reasons.setdefault(name, "is used outside the call of its layer")
         sums = rows.sum(dim=0)
+    if reasons:
+        return rows, {}, reasons
     norms = {name: torch.zeros(m, dtype=wide(rows).dtype, device=rows.device) for name in h.parameters}
-    leaves = [*taps.values(), *copies.values()]
     for k in range(len(sums) if sums.requires_grad else 0):
         with torch.enable_grad():
             output = sums[k]
         keep = differentiable or k + 1 < len(sums)
-        slopes = torch.autograd.grad(output, leaves, create_graph=differentiable, retain_graph=keep, materialize_grads=True)
-        for layer, a, g in zip(taps, inputs, slopes[: len(taps)], strict=True):
-            a = a if differentiable else a.detach()
-            of = RULES[type(layer)](layer, wide(a), wide(g))
+        leaves = [root, *copies.values()]
+        _, *of_copies = torch.autograd.grad(
+            output, leaves, create_graph=differentiable, retain_graph=keep, materialize_grads=True
+        )
+        for layer, (a, g) in kept.items():
+            of = RULES[type(layer)](layer, wide(a if differentiable else a.detach()), wide(g))
             for attribute, name in cover.layers[layer].items():
                 norms[name] = norms[name] + of[attribute]
-        for name, g in zip(copies, slopes[len(taps) :], strict=True):
+        kept.clear()
+        for name, g in zip(copies, of_copies, strict=True):
             norms[name] = norms[name] + squares(g)
-    return rows, norms
+    return rows, norms, {}
 
 
 def _layers(h: Hypothesis) -> tuple[dict[nn.Module, dict[str, str]], dict[str, str]]:

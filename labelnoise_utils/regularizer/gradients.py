@@ -6,29 +6,27 @@ import torch
 
 from .ghost import GRADIENTS_PER_CHUNK as NUMBERS_PER_CHUNK
 from .ghost import Cover, ghost_sq_norms, h_and_norms
-from .hypothesis import Hypothesis, attributes_kept, trainable
+from .hypothesis import Call, Hypothesis, attributes_kept, trainable
 from .inputs import Examples
 from .rules import squares, wide
 
 
-def vmap_sq_norms(h: Hypothesis, examples: Examples, chunk_size: int | None) -> Iterator[dict[str, torch.Tensor]]:
+def vmap_sq_norms(
+    h: Hypothesis, examples: Examples, chunk_size: int | None, call: Call
+) -> Iterator[tuple[dict[str, torch.Tensor], Cover]]:
     """``||dh(x_i)/dp||^2`` by the gradients of one chunk of examples at a time.
 
     Args:
         h: the hypothesis.
         examples: n of them.
         chunk_size: examples per chunk, by default as many as have gradients of ``2^19`` numbers.
+        call: of the user's own model, on the first example.
 
     Yields:
-        For each name the norms of one chunk, differentiable where gradients are enabled.
+        As :func:`ghost_sq_norms`.
     """
     count = sum(p.numel() for p in h.parameters.values())
-    yield from ghost_sq_norms(h, examples, chunk_size or max(1, NUMBERS_PER_CHUNK // max(1, count)), no_cover(h))
-
-
-def no_cover(h: Hypothesis) -> Cover:
-    """A cover of nothing."""
-    return Cover({}, {}, frozenset(), dict.fromkeys(h.parameters, "is not asked for"))
+    yield from ghost_sq_norms(h, examples, chunk_size or max(1, NUMBERS_PER_CHUNK // max(1, count)), Cover.none(h), call)
 
 
 def h_and_sq_norms(
@@ -45,7 +43,7 @@ def h_and_sq_norms(
         h (m, outputs), and for each name the squared norms (m,), differentiable where gradients are enabled.
     """
     h = Hypothesis(model, trainable(model))
-    return h_and_norms(h, Examples({0: x}), no_cover(h), copies)
+    return h_and_norms(h, Examples({0: x}), Cover.none(h), copies)[:2]
 
 
 def loop_sq_norms(h: Hypothesis, examples: Examples) -> Iterator[dict[str, torch.Tensor]]:

@@ -107,12 +107,14 @@ class Call:
         one: the example, a copy.
         h: (outputs,), with the graph of autograd.
         eps: the machine epsilon of the coarsest type that the model computes in.
+        numbers: how many numbers its operations gave.
         hooks: why torch.vmap would not do as autograd does, or None.
     """
 
     one: Examples
     h: torch.Tensor
     eps: float
+    numbers: int
     hooks: str | None
 
 
@@ -172,22 +174,27 @@ def _watched_call(h: Hypothesis, examples: Examples) -> Call:
             if tensor._version != version or not same(tensor, examples.tensors[key][:1]):
                 raise ValueError("model changes x in place when it is called: let it work on a copy")
         row = h.of_output(out, 1)[0].reshape(-1)
-    return Call(one, row, watched.eps, hooks.seen(h.model, h.parameters, row))
+    return Call(one, row, watched.eps, watched.numbers, hooks.seen(h.model, h.parameters, row))
 
 
-def check_same(h: torch.Tensor, again: torch.Tensor, eps: float) -> None:
+class StateError(ValueError):
+    """What h is changes from call to call."""
+
+
+def check_again(h: Hypothesis, call: Call) -> None:
     """Refuse a model that gives another output when it is called once more.
 
     Args:
-        h: (outputs,), of the first call.
-        again: of the second.
-        eps: as in :class:`Call`.
+        h: the hypothesis.
+        call: the first call.
 
     Raises:
-        ValueError: if they are not the same up to the order of a sum.
+        StateError: if the outputs are not the same up to the order of a sum.
     """
-    if not is_close(h, again, eps):
-        raise ValueError(
+    with torch.enable_grad(), attributes_kept(h.model):
+        again = h.of_one(call.one)
+    if not is_close(call.h, again, call.eps):
+        raise StateError(
             f"model gives another output when it is called once more, {UNDEFINED}: it keeps something from call to call, or"
             " draws random numbers"
         )
@@ -199,7 +206,7 @@ def is_close(h: torch.Tensor, again: torch.Tensor, eps: float) -> bool:
     Returns:
         True or False.
     """
-    h, again = h.detach(), again.detach()
+    h, again = h.detach(), again.detach().to(h)  # under autocast torch.vmap can give another type
     atol = 64 * eps * h.abs().nan_to_num(0, 0, 0).max().item() if h.numel() else 0.0
     return h.shape == again.shape and torch.allclose(h, again, rtol=0, atol=atol, equal_nan=True)
 
@@ -233,10 +240,7 @@ def check_examples(h: Hypothesis, examples: Examples) -> None:
         ValueError: as there.
     """
     with attributes_kept(h.model):
-        call = first_call(h, examples)
-        with torch.enable_grad():
-            again = h.of_one(call.one)
-        check_same(call.h, again, call.eps)
+        check_again(h, first_call(h, examples))
 
 
 CHANCE = (

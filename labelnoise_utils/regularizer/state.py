@@ -5,7 +5,7 @@ import functools
 import inspect
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ _OF_EVERY_MODULE = vars(nn.Module()).keys() - {"_parameters", "_buffers", "_modu
 
 
 @contextlib.contextmanager
-def attributes_kept(model: nn.Module) -> Iterator[None]:
+def attributes_kept(model: nn.Module) -> Iterator[Callable[[], bool]]:
     """Put back, at the end of the block, the attributes that modules set when they are called.
 
     Recurrent layers keep a list of their weights there, pruned ones the weight itself, some models their activations: under
@@ -28,30 +28,30 @@ def attributes_kept(model: nn.Module) -> Iterator[None]:
     What did not change is not touched, so that other threads may go on reading.
 
     Yields:
-        Nothing.
+        A function that tells whether any has changed so far.
     """
-    attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
-    contents = [held for _, then in attributes for key, value in then.items() if key not in _OF_EVERY_MODULE
-                for held in _contents(value)]  # fmt: skip
+    kept = [(vars(module), dict(vars(module))) for module in model.modules()]
+    kept += [
+        held
+        for _, then in kept.copy()
+        for key, value in then.items()
+        if key not in _OF_EVERY_MODULE
+        for held in _contents(value)
+    ]
     try:
-        yield
+        yield lambda: any(_differs(now, then) for now, then in kept)
     finally:
-        for now, then in attributes:
-            _put_back(now, then)
-        for container, then in contents:
-            if isinstance(container, dict):
-                _put_back(container, then)
-            elif len(container) != len(then) or any(a is not b for a, b in zip(container, then, strict=True)):
-                container.clear()
-                (container.update if isinstance(container, set) else container.extend)(then)
+        for now, then in kept:
+            if _differs(now, then):
+                now.clear() if not isinstance(now, dict) else [now.pop(key) for key in now.keys() - then.keys()]
+                (now.extend if isinstance(now, list | deque) else now.update)(then)
 
 
-def _put_back(now: dict, then: dict) -> None:
-    for key in now.keys() - then.keys():
-        del now[key]
-    for key, value in then.items():
-        if key not in now or now[key] is not value:
-            now[key] = value
+def _differs(now: Container, then: Container) -> bool:
+    """Whether a container holds other things: the very things count, not what they are equal to."""
+    if isinstance(now, dict):
+        return now.keys() != then.keys() or any(now[key] is not value for key, value in then.items())
+    return len(now) != len(then) or any(one is not other for one, other in zip(now, then, strict=True))
 
 
 def _contents(value: object) -> Iterator[tuple]:
@@ -83,6 +83,7 @@ class Watched(TorchDispatchMode):
     Attributes:
         draws: the type of the module that wanted to draw, if one did.
         eps: the machine epsilon of the coarsest floating-point type that an operation gave.
+        numbers: how many numbers operations gave.
     """
 
     supports_higher_order_operators = True
@@ -90,7 +91,7 @@ class Watched(TorchDispatchMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.draws: str | None = None
-        self.eps = 0.0
+        self.eps, self.numbers = 0.0, 0
         # With an alias, which keeps the memory if the tensor is given other memory.
         self._held = {name: (t, t.detach(), _sample(t).clone()) for name, t in _tensors(model).items()}
         self._name_at = {t.untyped_storage().data_ptr(): name for name, (t, *_) in self._held.items()}
@@ -98,7 +99,7 @@ class Watched(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        can_draw, writes = _kind(func)
+        can_draw, writes, views = _kind(func)
         if can_draw and _is_random(func, args, kwargs):
             self.draws = _running_module()
             raise RandomDraw
@@ -107,6 +108,7 @@ class Watched(TorchDispatchMode):
         result = func(*args, **kwargs)
         if isinstance(result, torch.Tensor) and result.is_floating_point():
             self.eps = max(self.eps, torch.finfo(result.dtype).eps)
+            self.numbers += 0 if views else result.numel()
         return result
 
     def _keep(self, written: object) -> None:
@@ -157,11 +159,11 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 @functools.cache
-def _kind(func: Callable) -> tuple[bool, list[tuple[int, str]]]:
-    """Whether an operation can draw, and the position and name of each argument that it writes into."""
-    arguments = enumerate(func._schema.arguments) if hasattr(func, "_schema") else ()
-    writes = [(k, one.name) for k, one in arguments if one.alias_info is not None and one.alias_info.is_write]
-    return torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()), writes
+def _kind(func: Callable) -> tuple[bool, list[tuple[int, str]], bool]:
+    """Whether an operation can draw, the position and name of each argument that it writes into, whether it gives a view."""
+    arguments = [(k, one) for k, one in enumerate(func._schema.arguments) if one.alias_info] if hasattr(func, "_schema") else []
+    writes = [(k, one.name) for k, one in arguments if one.alias_info.is_write]
+    return torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()), writes, len(arguments) > len(writes)
 
 
 def _is_random(func: Callable, args: tuple, kwargs: Mapping) -> bool:
