@@ -219,9 +219,9 @@ def h_and_norms(
                 with PaddingHeld() if copies_i else contextlib.nullcontext():
                     return h.of_one(one, twins[h.model])
             finally:
-                # Their forward functions refer to them, so all that they hold would wait for the garbage collector.
-                for twin in twins.values():
-                    vars(twin).clear()
+                # A module that holds a function that holds the module, and activations, would wait for the garbage collector.
+                for layer in cover.layers:
+                    del vars(twins[layer])["forward"]
 
         rows = vmap(of_one)([*examples.tensors.values()], root, dict(copies))
         for name in reached_past(aliases | copies, rows, h.parameters):
