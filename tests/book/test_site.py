@@ -161,6 +161,20 @@ def test_search_finds_a_chapter(server, open_page, name, view):
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("words", ["regularizer", "manifold", "time scale is"])
+def test_search_results_are_readable(server, open_page, words):
+    page = open_page(f"{server}/search.html?q={words}")
+    results = page.locator("#search-results")
+    quotations = results.locator(".context").all_inner_texts()
+    word = max(words.split(), key=len)
+    assert sum(word in quotation.lower() for quotation in quotations) > len(quotations) / 2
+    assert not re.search(r"\\[a-zA-Z(\[]", results.inner_text()), "raw LaTeX"
+    assert results.locator("mjx-container").count() > 0
+    assert untypeset(page) == []
+    assert "code cell" not in results.inner_text()
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 @pytest.mark.skipif("/OWNER/" in URL, reason="the repository's address is not set")
 def test_buttons_open_the_notebook(server, open_page, name):
