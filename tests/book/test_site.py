@@ -161,6 +161,62 @@ def test_search_finds_a_chapter(server, open_page, name, view):
     assert page.complaints == []
 
 
+@pytest.mark.parametrize("words", ["regularizer", "manifold", "time scale is"])
+def test_search_results_are_readable(server, open_page, words):
+    page = open_page(f"{server}/search.html?q={words}")
+    results = page.locator("#search-results")
+    quotations = results.locator(".context").all_inner_texts()
+    word = max(words.split(), key=len)
+    assert sum(word in quotation.lower() for quotation in quotations) > len(quotations) / 2
+    assert not re.search(r"\\[a-zA-Z(\[]", results.inner_text()), "raw LaTeX"
+    assert results.locator("mjx-container").count() > 0
+    assert untypeset(page) == []
+    assert "code cell" not in results.inner_text()
+    assert page.complaints == []
+
+
+def put_on_paper(page):
+    """The page as it is printed on A4 with margins of 1 cm."""
+    page.set_viewport_size({"width": 718, "height": 1047})
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+
+
+# What reaches beyond the text's right edge, and the boxes that cut off a line.
+CUT_OFF = """() => {
+  const edge = document.querySelector("article").getBoundingClientRect().right + 1;
+  return [...document.querySelectorAll("article :not(mjx-assistive-mml, mjx-assistive-mml *)")].filter((element) => {
+    const { right, width } = element.getBoundingClientRect();
+    const isCut = element.matches("pre, .cell_output") && element.scrollWidth > element.clientWidth + 1;
+    return width > 1 && (isCut || right > edge);
+  }).map((element) => element.outerHTML.slice(0, 80));
+}"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_prints(server, open_page, name):
+    page = open_page(f"{server}/{name}.html", color_scheme="dark")
+    put_on_paper(page)
+    assert page.locator(":is(button, input, summary, .bd-sidebar-primary, .prev-next-footer):visible").count() == 0
+    assert "code cell" not in page.locator("body").inner_text()
+    assert page.locator("article .solution > *:not(:visible)").count() == 0
+    assert page.evaluate(CUT_OFF) == []
+    for figure in page.locator(".labelnoise-explore:not(.labelnoise-playground)").all():
+        expect(figure.locator("img:visible")).to_have_count(1)
+        for label in figure.locator("label").all():
+            value = label.locator("select").or_(label.locator("xpath=self::*[input]/following-sibling::span[1]"))
+            assert label.locator("span").is_visible() and value.is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_unfolded_code_is_printed(server, open_page):
+    page = open_page(f"{server}/notebooks/{CHAPTERS[0]}.html")
+    cell = page.locator("details.hide").first
+    cell.locator("summary").click()
+    put_on_paper(page)
+    expect(cell.locator("pre")).to_be_visible()
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 @pytest.mark.skipif("/OWNER/" in URL, reason="the repository's address is not set")
 def test_buttons_open_the_notebook(server, open_page, name):
