@@ -73,7 +73,7 @@ def implicit_regularizer(
             they are. Floating-point arrays are brought to the type and device of the model.
         method: ``"auto"``, ``"ghost"``, ``"vmap"`` or ``"loop"``.
         chunk_size: examples at a time, which bounds the memory as long as no gradient of reg is asked for. By default as many
-            as take ``2^21`` numbers within the layers ("ghost"), or whose gradients are ``2^19`` numbers ("vmap").
+            as take ``2^21`` numbers in the operations of the model ("ghost"), or whose gradients are ``2^19`` numbers ("vmap").
         parameters: which count: names of tensors or of modules, or tensors, one or several. By default all that are trainable.
         loss: ``"squared"``, or ``"cross_entropy"`` for a model that gives logits, (n, classes, ...).
         output: where the model returns a mapping, a dataclass or a tuple, the name or position of the field that is h.
