@@ -20,7 +20,7 @@ def every_sign(monkeypatch):
 
     def start(entries):
         patterns = itertools.cycle(itertools.product([0, 1], repeat=entries))
-        monkeypatch.setattr(torch, "randint", lambda high, shape, generator: torch.tensor(next(patterns)).reshape(shape))
+        monkeypatch.setattr(torch, "randint", lambda high, shape, **rest: torch.tensor(next(patterns)).reshape(shape))
         return 2**entries
 
     return start
