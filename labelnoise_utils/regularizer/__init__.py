@@ -1,6 +1,7 @@
 """The implicit regularizer of any ``nn.Module``: exact by three methods, and an estimate."""
 
-from .estimate import estimate_per_example_sq_norms, estimate_regularizer, estimate_regularizer_by_parameter
+from .estimate import estimate_regularizer, estimate_regularizer_by_parameter
+from .estimate_per_example import estimate_per_example_sq_norms
 from .exact import (
     Method,
     implicit_regularizer,

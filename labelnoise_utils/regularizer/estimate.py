@@ -1,17 +1,25 @@
-"""Unbiased estimates of reg(theta), for networks for which the exact value costs too much."""
+"""Unbiased estimates of reg(theta) and of its terms by parameter, for networks whose exact reg costs too much."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable
 
 import torch
 
 from ..arguments import as_integer
-from .exact import Method, sq_norms
-from .hypothesis import Hypothesis, Loss, attributes_kept, counted, first_call, gradients_possible, twice_differentiable
+from .hypothesis import (
+    Hypothesis,
+    Loss,
+    attributes_kept,
+    check_examples,
+    counted,
+    gradients_possible,
+    twice_differentiable,
+)
 from .inputs import Examples, Inputs, batches
-from .occasion import checked
+from .occasion import Occasion, check_chunk, check_graph
 from .rules import wide
-from .signs import Draws, Estimate, SignedOutputs, estimate_of, generator_of, signs_like
+from .signs import Draws, Estimate, estimate_of, generator_of, signs_like
 
 
 def estimate_regularizer(
@@ -72,7 +80,7 @@ def estimate_regularizer(
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: as in :func:`implicit_regularizer`, or if h of the first or of the last example changes with its batch; if
-            draws or max_draws is too small or tolerance not positive; if h is given but has no graph, or together with
+            draws or max_draws is too small or tolerance not positive; if h is given without its graph, or together with
             chunks or batches.
 
     Source: Hutchinson (1989), applied to the matrix of the products of gradients whose trace is n reg.
@@ -82,7 +90,8 @@ def estimate_regularizer(
     25.0
     """
     of = Hypothesis(model, counted(model, parameters), output, loss)
-    return estimate_of(_shares(of, x, inputs, Draws(draws, tolerance, max_draws), seed, h, chunk_size).sum(dim=1))
+    shares = _shares(of, x, inputs, Draws(draws, tolerance, max_draws), seed, h, chunk_size, apart=False)
+    return estimate_of(shares.squeeze(1))
 
 
 def estimate_regularizer_by_parameter(
@@ -131,87 +140,8 @@ def estimate_regularizer_by_parameter(
     {'u': 16.0, 'v': 9.0}
     """
     of = Hypothesis(model, counted(model, parameters), output, loss)
-    shares = _shares(of, x, inputs, Draws(draws, tolerance, max_draws), seed, h, chunk_size)
+    shares = _shares(of, x, inputs, Draws(draws, tolerance, max_draws), seed, h, chunk_size, apart=True)
     return {name: estimate_of(shares[:, k]) for k, name in enumerate(of.parameters)}
-
-
-def estimate_per_example_sq_norms(
-    model: torch.nn.Module,
-    x: Inputs,
-    *,
-    draws: int = 1,
-    seed: int | torch.Generator | None = None,
-    tolerance: float | None = None,
-    max_draws: int = 1000,
-    method: Method = "auto",
-    chunk_size: int | None = None,
-    parameters: Iterable[str | torch.Tensor] | str | torch.Tensor | None = None,
-    loss: Loss = "squared",
-    output: str | int | None = None,
-    inputs: Callable | None = None,
-) -> Estimate:
-    """Unbiased estimates of the terms of reg by example, for models with many outputs.
-
-    With signs of the outputs alone, ``E ||grad_theta sum_k s_k h_k(x_i)||^2 = ||grad_theta h(x_i)||^2``, summed over
-    outputs. So a draw costs what :func:`per_example_sq_norms` costs for a single output, however many there are. No products
-    between examples come in, so the mean over examples is a better estimate of reg than that of
-    :func:`estimate_regularizer`, and dearer. With one output it is exact.
-
-    Args:
-        model: as in :func:`per_example_sq_norms`.
-        x: as there.
-        draws: how many times the signs are drawn.
-        seed: as in :func:`estimate_regularizer`.
-        tolerance: as there, for the mean over examples.
-        max_draws: as there.
-        method: as in :func:`implicit_regularizer`.
-        chunk_size: as there.
-        parameters: as there.
-        loss: as there.
-        output: as there.
-        inputs: as there.
-
-    Returns:
-        An :class:`Estimate` of two tensors (n,).
-
-    Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: as in :func:`implicit_regularizer`, or if draws or max_draws is too small or tolerance not positive.
-
-    Source: Hutchinson (1989), applied for each example to the matrix of the products of its outputs' gradients.
-
-    >>> model = torch.nn.Linear(2, 100)
-    >>> estimate_per_example_sq_norms(model, torch.tensor([[0.0, 0.0], [3.0, 4.0]])).value.detach()
-    tensor([ 100., 2600.])
-    """
-    of = Hypothesis(model, counted(model, parameters), output, loss)
-    plan, generator = Draws(draws, tolerance, max_draws), generator_of(seed)
-    signed = Hypothesis(SignedOutputs(of), of.parameters)
-    parts = _parts(of, x, inputs, keep=tolerance is not None)
-
-    def norms_of(examples: Examples, count: int) -> torch.Tensor:
-        with gradients_possible(), attributes_kept(model):
-            outputs = first_call(of, examples).h.detach().expand(len(examples), -1)
-        rows = []
-        for _ in range(count):
-            given = examples.tensors | examples.constants
-            shifted = {key + 1 if isinstance(key, int) else key: value for key, value in given.items()}
-            with_signs = {0: signs_like(outputs, generator), **shifted}
-            rows.append(torch.cat(sq_norms(signed, with_signs, None, method, chunk_size, lambda norms: sum(norms.values()))))
-        return torch.stack(rows)
-
-    def draw(count: int) -> torch.Tensor:
-        norms = torch.cat([norms_of(examples, count) for examples in parts], dim=1)
-        return norms / norms.shape[1]
-
-    shares = plan.made_by(draw)
-    return estimate_of(shares * shares.shape[1])
-
-
-def _parts(of: Hypothesis, x: Inputs, inputs: Callable | None, keep: bool) -> Iterable[Examples]:
-    """The batches of x, to be gone through once, or as often as one likes."""
-    parts = batches(x, inputs, next(iter(of.parameters.values())))
-    return [*parts] if keep else parts
 
 
 def _shares(
@@ -222,39 +152,48 @@ def _shares(
     seed: int | torch.Generator | None,
     out: object,
     chunk_size: int | None,
+    apart: bool,
 ) -> torch.Tensor:
-    """||grad_p sum_ik s_ik h_k(x_i)||^2 / n for each draw of the signs and each parameter p, (draws, parameters)."""
+    """||grad_p sum_ik s_ik h_k(x_i)||^2 / n for each draw of the signs, (draws, parameters), or (draws, 1) all in one."""
     if chunk_size is not None:
         chunk_size = as_integer("chunk_size", chunk_size, 1)
     generator = generator_of(seed)
-    with gradients_possible(), attributes_kept(of.model), _differentiable(of.model):
-        parts = _parts(of, x, inputs, keep=plan.tolerance is not None or out is not None)
+    with gradients_possible():
+        parts = batches(x, inputs, next(iter(of.parameters.values())))
+        if plan.tolerance is not None or out is not None:
+            parts = [*parts]
         if out is not None and (chunk_size is not None or len(parts) > 1):
             raise ValueError("h can be given for a single batch without chunk_size only")
 
         def draw(count: int) -> torch.Tensor:
-            sums, n = 0, 0
+            sums, n = [], 0
             for examples in parts:
-                with checked(of, examples, chunk_size) as check:
-                    for chunk in examples.split(chunk_size or len(examples)):
-                        h = _outputs(of, chunk, out)
-                        check(chunk, h)
-                        sums = sums + _of_chunk(h, [*of.parameters.values()], count, generator)
+                occasion = Occasion.of_call(of, examples, chunk_size)
+                if occasion.is_due():
+                    check_examples(of, examples)
+                for chunk in [examples] if chunk_size is None else examples.split(chunk_size):
+                    h = _called(of, chunk) if out is None else _given(of, chunk, out)
+                    if occasion.is_due():
+                        check_chunk(of, chunk, h)
+                        if out is not None:
+                            check_graph(of, h)
+                    sums.append(_of_chunk(h, [*of.parameters.values()], count, generator, apart))
                 n += len(examples)
-            return sums / n
+                occasion.passed()
+            return functools.reduce(torch.add, sums) / n
 
         return plan.made_by(draw)
 
 
-def _differentiable(model: torch.nn.Module) -> contextlib.AbstractContextManager:
-    return twice_differentiable(model) if torch.is_grad_enabled() else contextlib.nullcontext()
+def _called(of: Hypothesis, examples: Examples) -> torch.Tensor:
+    """The outputs with their graph."""
+    differentiable = twice_differentiable(of.model) if torch.is_grad_enabled() else contextlib.nullcontext()
+    with differentiable, attributes_kept(of.model), torch.enable_grad():
+        return of(examples)
 
 
-def _outputs(of: Hypothesis, examples: Examples, out: object) -> torch.Tensor:
-    """The outputs with their graph, from a call of the model unless it has been made."""
-    if out is None:
-        with torch.enable_grad():
-            return of(examples)
+def _given(of: Hypothesis, examples: Examples, out: object) -> torch.Tensor:
+    """The same from what the model returned."""
     with torch.enable_grad():
         h = of.of_output(out, len(examples))
     if not h.requires_grad:
@@ -262,15 +201,20 @@ def _outputs(of: Hypothesis, examples: Examples, out: object) -> torch.Tensor:
     return h
 
 
-def _of_chunk(h: torch.Tensor, parameters: list[torch.Tensor], draws: int, generator: torch.Generator) -> torch.Tensor:
-    """||grad_p sum_ik s_ik h_k(x_i)||^2, (draws, parameters)."""
+def _of_chunk(
+    h: torch.Tensor, parameters: list[torch.Tensor], draws: int, generator: torch.Generator, apart: bool
+) -> torch.Tensor:
+    """||grad_p sum_ik s_ik h_k(x_i)||^2, (draws, parameters), or (draws, 1) all in one."""
     if not h.requires_grad:
-        return wide(h).new_zeros(draws, len(parameters))
+        return wide(h).new_zeros(draws, len(parameters) if apart else 1)
     rows = []
     for _ in range(draws):
-        signs = signs_like(h, generator)
+        signs, differentiable = signs_like(h, generator), torch.is_grad_enabled()
         gradients = torch.autograd.grad(
-            h, parameters, signs, create_graph=torch.is_grad_enabled(), retain_graph=True, materialize_grads=True
+            h, parameters, signs, create_graph=differentiable, retain_graph=True, materialize_grads=True
         )
-        rows.append(torch.stack([wide(g.to_dense()).square().sum() for g in gradients]))
-    return torch.stack(rows)
+        # One tensor of all numbers, since a small one costs as much as a large one, forward and backward.
+        flat = [wide(g.to_dense()).reshape(-1) for g in gradients]
+        squared = torch.cat(flat).square()
+        rows += [part.sum() for part in squared.split([len(g) for g in flat])] if apart else [squared.sum()]
+    return torch.stack(rows).view(draws, -1)

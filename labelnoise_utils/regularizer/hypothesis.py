@@ -17,7 +17,6 @@ __all__ = [
     "Loss",
     "attributes_kept",
     "check_examples",
-    "check_modules",
     "check_per_example",
     "counted",
     "evaluating",
@@ -134,7 +133,7 @@ def first_call(h: Hypothesis, examples: Examples) -> Call:
         ValueError: as there, or if the example is not what the model takes, or the model has BatchNorm or Dropout in
             training mode, draws random numbers elsewhere, or changes its input or a tensor of its own.
     """
-    check_modules(h.model)
+    _check_modules(h.model)
     drawn_from = generators(h.model)
     start = before = [get() for get, _ in drawn_from]
     for _ in range(3):
@@ -251,16 +250,7 @@ CHANCE = (
 )
 
 
-def check_modules(model: torch.nn.Module) -> None:
-    """Refuse layers that are in a mode, or of a kind, where the gradient of one example is not defined.
-
-    Args:
-        model: the hypothesis.
-
-    Raises:
-        ValueError: if BatchNorm or Dropout is in training mode, BatchNorm keeps no statistics, or an embedding changes its
-            weight or its gradient.
-    """
+def _check_modules(model: torch.nn.Module) -> None:
     batch_norm = torch.nn.modules.batchnorm._BatchNorm
     for name, module in model.named_modules():
         what = f"{type(module).__name__} {name or 'model'!r}"

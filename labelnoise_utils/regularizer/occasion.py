@@ -1,77 +1,94 @@
 """When the checks of a model are made that take calls of it: seldom enough to cost a training loop nothing."""
 
-import contextlib
+import dataclasses
 import weakref
-from collections.abc import Callable, Iterator
 
 import torch
 
-from .hypothesis import Hypothesis, check_examples, check_modules
+from .hypothesis import Hypothesis, attributes_kept
 from .inputs import Examples
 from .state import nodes_of
 
-Check = Callable[[Examples, torch.Tensor], None]
+# Nodes of autograd without a second derivative.
+FUSED_ATTENTION = ("ScaledDotProductFlash", "ScaledDotProductEfficient", "ScaledDotProductCudnn", "ScaledDotProductFused")
 
 # For each model what it was last given, and how often without a break.
-_given: weakref.WeakKeyDictionary[torch.nn.Module, tuple[tuple, int]] = weakref.WeakKeyDictionary()
+_calls: weakref.WeakKeyDictionary[torch.nn.Module, tuple[tuple, int]] = weakref.WeakKeyDictionary()
 
 
-@contextlib.contextmanager
-def checked(of: Hypothesis, examples: Examples, chunk_size: int | None) -> Iterator[Check]:
-    """Check the modes of a model, and now and then its calls: the first, second, fourth, eighth and so on with like inputs.
+@dataclasses.dataclass(frozen=True)
+class Occasion:
+    """One call of an estimate, and whether the model is checked in it: in the first, second, fourth, eighth call and so on.
+
+    Counted are calls with the same modules in the same modes, and with inputs of the same shapes and types.
+
+    Attributes:
+        model: the hypothesis.
+        kind: what has to be the same.
+        times: how many calls there have been, this one included.
+    """
+
+    model: torch.nn.Module
+    kind: tuple
+    times: int
+
+    @classmethod
+    def of_call(cls, of: Hypothesis, examples: Examples, chunk_size: int | None) -> "Occasion":
+        """The occasion of a hypothesis that gets these examples, ``chunk_size`` at a time."""
+        kind = (
+            [(id(module), module.training) for module in of.model.modules()],
+            [(key, t.shape[1:], t.dtype, t.device) for key, t in examples.tensors.items()],
+            [*examples.constants],
+            (of.output, of.loss, torch.is_grad_enabled()),
+            min(len(examples), chunk_size or len(examples)) == 1,
+        )
+        last, times = _calls.pop(of.model, (None, 0))
+        return cls(of.model, kind, times + 1 if last == kind else 1)
+
+    def is_due(self) -> bool:
+        """Whether the model is checked."""
+        return self.times & (self.times - 1) == 0
+
+    def passed(self) -> None:
+        """Count the call. One that fails is not counted, so that the next is like the first."""
+        _calls[self.model] = self.kind, self.times
+
+
+def check_chunk(of: Hypothesis, chunk: Examples, h: torch.Tensor) -> None:
+    """Refuse h of which the first or the last example changes with the others.
 
     Args:
-        of: the hypothesis.
-        examples: a batch.
-        chunk_size: how many of them the model gets at a time; None is all.
-
-    Yields:
-        A function that checks, on an occasion, that h of the first and of the last example of a chunk do not change with the
-        others. If it or the block fails, the next call is an occasion again.
+        of: the hypothesis; it is called on each of the two alone.
+        chunk: m examples.
+        h: (m, ...), its outputs, with their graph.
 
     Raises:
-        TypeError: as in :func:`check_per_example`.
-        ValueError: as there.
+        ValueError: if it is so.
     """
-    kind = _kind(of, examples, chunk_size)
-    last, times = _given.pop(of.model, (None, 0))
-    times = times + 1 if last == kind else 1
-    occasion = times & (times - 1) == 0
-    if occasion:
-        check_examples(of, examples)
-    else:
-        check_modules(of.model)
-
-    def check(chunk: Examples, h: torch.Tensor) -> None:
-        if occasion:
-            _check_chunk(of, chunk, h)
-
-    yield check
-    _given[of.model] = kind, times
-
-
-def _kind(of: Hypothesis, examples: Examples, chunk_size: int | None) -> tuple:
-    """What has to be the same for the checks to say the same."""
-    modes = tuple((id(module), module.training) for module in of.model.modules())
-    tensors = tuple((key, t.shape[1:], t.dtype, t.device) for key, t in examples.tensors.items())
-    alone = min(len(examples), chunk_size or len(examples)) == 1
-    return modes, tensors, tuple(examples.constants), of.output, of.loss, alone, torch.is_grad_enabled()
-
-
-def _check_chunk(of: Hypothesis, chunk: Examples, h: torch.Tensor) -> None:
-    if torch.is_grad_enabled() and h.requires_grad:
-        fused = next((node.name() for node in nodes_of(h) if node.name().startswith(_ONCE)), None)
-        if fused is not None:
-            raise ValueError(
-                f"h was computed by fused attention ({fused}), which cannot be differentiated twice: leave h out, or"
-                " compute it within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
-            )
     atol = torch.finfo(h.dtype).eps ** 0.5 * h.detach().abs().max().item() if h.numel() else 0.0
     for i in (0, -1):
-        with torch.no_grad():
+        with torch.no_grad(), attributes_kept(of.model):
             alone = of(chunk.map(lambda tensor, i=i: tensor[i:][:1]))[0]
         if not torch.allclose(alone, h[i], rtol=0, atol=atol, equal_nan=True):
             raise ValueError("h of an example changes with the other examples in its batch: use chunk_size=1")
 
 
-_ONCE = ("ScaledDotProductFlash", "ScaledDotProductEfficient", "ScaledDotProductCudnn", "ScaledDotProductFused")
+def check_graph(of: Hypothesis, h: torch.Tensor) -> None:
+    """Refuse outputs that the caller computed in a way that has no gradient of the penalty.
+
+    Args:
+        of: the hypothesis.
+        h: (n, ...), outputs with a graph.
+
+    Raises:
+        ValueError: if the graph reaches none of the parameters, or cannot be differentiated twice but has to be.
+    """
+    nodes = [*nodes_of(h)]
+    if not {getattr(node, "variable", None) for node in nodes} & {*of.parameters.values()}:
+        raise ValueError("h has a graph of autograd that does not reach the parameters of the model")
+    fused = [node.name() for node in nodes if node.name().startswith(FUSED_ATTENTION)]
+    if fused and torch.is_grad_enabled():
+        raise ValueError(
+            f"h was computed by fused attention ({fused[0]}), which cannot be differentiated twice: leave h out, or compute it"
+            " within torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+        )

@@ -1,4 +1,4 @@
-"""Random signs: where they come from, how many are drawn, and what they leave of a model's outputs."""
+"""Random signs: where they come from, how many are drawn, and what the draws say."""
 
 import dataclasses
 import math
@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 
 from ..arguments import as_integer, as_positive
-from .hypothesis import Hypothesis
 
 # Fewer draws can agree by chance, and their spread then says nothing.
 LEAST_DRAWS = 16
@@ -31,7 +30,7 @@ class Estimate(NamedTuple):
 def estimate_of(draws: torch.Tensor) -> Estimate:
     """The mean of independent draws (draws, ...), and its standard error."""
     if len(draws) == 1:
-        return Estimate(draws[0], torch.full_like(draws[0], math.nan, requires_grad=False))
+        return Estimate(draws.squeeze(0), torch.full_like(draws.detach()[0], math.nan))
     return Estimate(draws.mean(dim=0), draws.detach().std(dim=0) / len(draws) ** 0.5)
 
 
@@ -113,21 +112,4 @@ def generator_of(seed: int | torch.Generator | None) -> torch.Generator:
 
 def signs_like(h: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Independent signs in the shape, type and device of h."""
-    return (2 * torch.randint(2, h.shape, generator=generator, device=generator.device) - 1).to(h)
-
-
-class SignedOutputs(torch.nn.Module):
-    """The model with one output for each example: the sum of the outputs of h, each times a sign that comes with the example.
-
-    Args:
-        h: the hypothesis.
-    """
-
-    def __init__(self, h: Hypothesis) -> None:
-        super().__init__()
-        self.model, self.of_output = h.model, h.of_output
-
-    def forward(self, signs: torch.Tensor, /, *args: object, **kwargs: object) -> torch.Tensor:
-        """From the signs (n, outputs) and the inputs of the model, (n,)."""
-        n = len(signs)
-        return (self.of_output(self.model(*args, **kwargs), n).reshape(n, -1) * signs).sum(dim=1)
+    return torch.randint(2, h.shape, generator=generator, device=generator.device).mul_(2).sub_(1).to(h)
