@@ -52,10 +52,10 @@ def estimate_regularizer(
     ``2 sum_{i != j} K_ij^2 / n^2``: of the order of reg^2 where the gradients point much the same way. Smaller chunks, each
     with a backward pass of its own, leave out the products between chunks.
 
-    **What is checked.** Modes of the modules in every call. That the model draws nothing, keeps nothing, changes
-    nothing of itself, and that h of the first and of the last example does not change with their batch, takes calls of
-    the model: they are made the first time that a model is given with inputs of some shape and in some modes, then the
-    second time, the fourth, the eighth and so on, so that a training loop does not pay for them.
+    **What is checked.** That the model draws nothing, keeps nothing, changes nothing of itself, and that h of the first and
+    of the last example does not change with their batch, takes calls of the model: they are made in the first call, the second,
+    the fourth, the eighth and so on, so that a training loop does not pay for them. Inputs of other shapes or types, and a
+    module in another mode, as Dropout woken by ``model.train()``, make a call the first again.
 
     Args:
         model: as in :func:`implicit_regularizer`, but h may not read other examples even in a batch.
@@ -91,7 +91,7 @@ def estimate_regularizer(
     """
     of = Hypothesis(model, counted(model, parameters), output, loss)
     shares = _shares(of, x, inputs, Draws(draws, tolerance, max_draws), seed, h, chunk_size, apart=False)
-    return estimate_of(shares.squeeze(1))
+    return estimate_of(shares)
 
 
 def estimate_regularizer_by_parameter(
@@ -154,7 +154,7 @@ def _shares(
     chunk_size: int | None,
     apart: bool,
 ) -> torch.Tensor:
-    """||grad_p sum_ik s_ik h_k(x_i)||^2 / n for each draw of the signs, (draws, parameters), or (draws, 1) all in one."""
+    """||grad_p sum_ik s_ik h_k(x_i)||^2 / n for each draw of the signs, (draws, parameters), or (draws,) all in one."""
     if chunk_size is not None:
         chunk_size = as_integer("chunk_size", chunk_size, 1)
     generator = generator_of(seed)
@@ -168,7 +168,7 @@ def _shares(
         def draw(count: int) -> torch.Tensor:
             sums, n = [], 0
             for examples in parts:
-                occasion = Occasion.of_call(of, examples, chunk_size)
+                occasion = Occasion.of_call(of, examples, chunk_size, out is not None)
                 if occasion.is_due():
                     check_examples(of, examples)
                 for chunk in [examples] if chunk_size is None else examples.split(chunk_size):
@@ -204,9 +204,9 @@ def _given(of: Hypothesis, examples: Examples, out: object) -> torch.Tensor:
 def _of_chunk(
     h: torch.Tensor, parameters: list[torch.Tensor], draws: int, generator: torch.Generator, apart: bool
 ) -> torch.Tensor:
-    """||grad_p sum_ik s_ik h_k(x_i)||^2, (draws, parameters), or (draws, 1) all in one."""
+    """||grad_p sum_ik s_ik h_k(x_i)||^2, (draws, parameters), or (draws,) all in one."""
     if not h.requires_grad:
-        return wide(h).new_zeros(draws, len(parameters) if apart else 1)
+        return wide(h).new_zeros((draws, len(parameters)) if apart else draws)
     rows = []
     for _ in range(draws):
         signs, differentiable = signs_like(h, generator), torch.is_grad_enabled()
@@ -217,4 +217,4 @@ def _of_chunk(
         flat = [wide(g.to_dense()).reshape(-1) for g in gradients]
         squared = torch.cat(flat).square()
         rows += [part.sum() for part in squared.split([len(g) for g in flat])] if apart else [squared.sum()]
-    return torch.stack(rows).view(draws, -1)
+    return torch.stack(rows).view(draws, -1) if apart else torch.stack(rows)

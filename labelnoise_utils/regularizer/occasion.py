@@ -20,7 +20,7 @@ _calls: weakref.WeakKeyDictionary[torch.nn.Module, tuple[tuple, int]] = weakref.
 class Occasion:
     """One call of an estimate, and whether the model is checked in it: in the first, second, fourth, eighth call and so on.
 
-    Counted are calls with the same modules in the same modes, and with inputs of the same shapes and types.
+    Counted are calls without a break, with the same modules in the same modes and inputs of the same shapes and types.
 
     Attributes:
         model: the hypothesis.
@@ -33,13 +33,13 @@ class Occasion:
     times: int
 
     @classmethod
-    def of_call(cls, of: Hypothesis, examples: Examples, chunk_size: int | None) -> "Occasion":
-        """The occasion of a hypothesis that gets these examples, ``chunk_size`` at a time."""
+    def of_call(cls, of: Hypothesis, examples: Examples, chunk_size: int | None, given: bool) -> "Occasion":
+        """That of a hypothesis that gets these examples, ``chunk_size`` at a time, or whose outputs for them are given."""
         kind = (
             [(id(module), module.training) for module in of.model.modules()],
             [(key, t.shape[1:], t.dtype, t.device) for key, t in examples.tensors.items()],
             [*examples.constants],
-            (of.output, of.loss, torch.is_grad_enabled()),
+            (of.output, of.loss, torch.is_grad_enabled(), given),
             min(len(examples), chunk_size or len(examples)) == 1,
         )
         last, times = _calls.pop(of.model, (None, 0))

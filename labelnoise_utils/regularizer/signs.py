@@ -62,17 +62,17 @@ class Draws:
         """All draws.
 
         Args:
-            draw: for a number k of draws (k, terms), the terms of each estimate of reg, which is their sum.
+            draw: for a number k of draws (k,), the estimates of reg, or (k, terms) whose sums they are.
 
         Returns:
-            (draws, terms). If the tolerance is not met there is a ``UserWarning``.
+            (draws,) or (draws, terms). If the tolerance is not met there is a ``UserWarning``.
         """
         if self.tolerance is None:
             return draw(self.draws)
         made = draw(max(self.draws, LEAST_DRAWS))
         while (missing := self._missing(made)) > 0:
             made = torch.cat([made, draw(missing)])
-        value, standard_error = (of.item() for of in estimate_of(made.detach().sum(dim=1)))
+        value, standard_error = (of.item() for of in estimate_of(made.detach().reshape(len(made), -1).sum(dim=1)))
         if not standard_error <= self.tolerance * value:
             warnings.warn(
                 f"after {len(made)} draws the standard error of the estimate {value:.6g} is {standard_error:.2g}, above"
@@ -83,7 +83,7 @@ class Draws:
 
     def _missing(self, made: torch.Tensor) -> int:
         """As many more as the tolerance seems to take, but no more than there are."""
-        value, standard_error = (of.item() for of in estimate_of(made.detach().sum(dim=1)))
+        value, standard_error = (of.item() for of in estimate_of(made.detach().reshape(len(made), -1).sum(dim=1)))
         bound = self.tolerance * value
         if standard_error <= bound or not math.isfinite(standard_error):
             return 0
