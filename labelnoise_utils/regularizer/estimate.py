@@ -54,8 +54,8 @@ def estimate_regularizer(
 
     **What is checked.** That the model draws nothing, keeps nothing, changes nothing of itself, and that h of the first and
     of the last example does not change with their batch, takes calls of the model: they are made in the first call, the second,
-    the fourth, the eighth and so on, so that a training loop does not pay for them. Inputs of other shapes or types, and a
-    module in another mode, as Dropout woken by ``model.train()``, make a call the first again.
+    the fourth, the eighth and so on, so that a training loop does not pay for them. Calls with inputs of other shapes or
+    types, or a module in another mode, as Dropout woken by ``model.train()``, are counted apart.
 
     Args:
         model: as in :func:`implicit_regularizer`, but h may not read other examples even in a batch.

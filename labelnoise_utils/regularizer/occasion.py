@@ -12,38 +12,35 @@ from .state import nodes_of
 # Nodes of autograd without a second derivative.
 FUSED_ATTENTION = ("ScaledDotProductFlash", "ScaledDotProductEfficient", "ScaledDotProductCudnn", "ScaledDotProductFused")
 
-# For each model what it was last given, and how often without a break.
-_calls: weakref.WeakKeyDictionary[torch.nn.Module, tuple[tuple, int]] = weakref.WeakKeyDictionary()
+# For each model how many calls of each kind there have been.
+_calls: weakref.WeakKeyDictionary[torch.nn.Module, dict[int, int]] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
 class Occasion:
     """One call of an estimate, and whether the model is checked in it: in the first, second, fourth, eighth call and so on.
 
-    Counted are calls without a break, with the same modules in the same modes and inputs of the same shapes and types.
+    Counted are calls with the same modules in the same modes, and with inputs of the same shapes and types.
 
     Attributes:
         model: the hypothesis.
-        kind: what has to be the same.
+        kind: a hash of what has to be the same, which is short and keeps nothing alive.
         times: how many calls there have been, this one included.
     """
 
     model: torch.nn.Module
-    kind: tuple
+    kind: int
     times: int
 
     @classmethod
     def of_call(cls, of: Hypothesis, examples: Examples, chunk_size: int | None, given: bool) -> "Occasion":
         """That of a hypothesis that gets these examples, ``chunk_size`` at a time, or whose outputs for them are given."""
-        kind = (
-            [(id(module), module.training) for module in of.model.modules()],
-            [(key, t.shape[1:], t.dtype, t.device) for key, t in examples.tensors.items()],
-            [*examples.constants],
-            (of.output, of.loss, torch.is_grad_enabled(), given),
-            min(len(examples), chunk_size or len(examples)) == 1,
-        )
-        last, times = _calls.pop(of.model, (None, 0))
-        return cls(of.model, kind, times + 1 if last == kind else 1)
+        modes = tuple((id(module), module.training) for module in of.model.modules())
+        tensors = tuple((key, t.shape[1:], t.dtype, t.device) for key, t in examples.tensors.items())
+        alone = min(len(examples), chunk_size or len(examples)) == 1
+        how = (*examples.constants, of.output, of.loss, torch.is_grad_enabled(), given, alone)
+        kind = hash((modes, tensors, how))
+        return cls(of.model, kind, _calls.setdefault(of.model, {}).pop(kind, 0) + 1)
 
     def is_due(self) -> bool:
         """Whether the model is checked."""
@@ -51,7 +48,7 @@ class Occasion:
 
     def passed(self) -> None:
         """Count the call. One that fails is not counted, so that the next is like the first."""
-        _calls[self.model] = self.kind, self.times
+        _calls[self.model][self.kind] = self.times
 
 
 def check_chunk(of: Hypothesis, chunk: Examples, h: torch.Tensor) -> None:

@@ -95,6 +95,16 @@ class TestChecks:
             ln.estimate_regularizer(model, x, h=model(x))
         assert calls.count == 64 + 7 * 4
 
+    def test_nor_does_one_that_measures_between_the_steps(self):
+        """Calls of each kind are counted apart."""
+        model, x = mlp(), numbers(3)
+        calls = Calls(model)
+        for _ in range(32):
+            ln.estimate_regularizer(model, x)
+            with torch.no_grad():
+                ln.estimate_regularizer(model, x)
+        assert calls.count == 2 * (32 + 6 * 4)
+
     @pytest.mark.parametrize("layer", [nn.Dropout(), nn.BatchNorm1d(3)], ids=lambda layer: type(layer).__name__)
     def test_another_mode_is_seen_at_once(self, layer):
         model = nn.Sequential(nn.Linear(3, 3), layer, nn.Linear(3, 2)).double().eval()
