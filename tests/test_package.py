@@ -88,7 +88,10 @@ def public_calls():
     yield "evaluating", lambda: ln.evaluating(ln.MLP([1, 3, 1])).__enter__()
     yield "register_rule", lambda: ln.register_rule(type("Own", (torch.nn.Identity,), {}), lambda layer, a, g: {})
     yield "NotCoveredError", lambda: ln.NotCoveredError("parameter 'u' is shared")
-    yield "estimate_regularizer", lambda: ln.estimate_regularizer(ln.TwoLayerReLU(4), x, seed=3)
+    for seed in (None, 3):
+        yield "estimate_regularizer", lambda s=seed: ln.estimate_regularizer(ln.TwoLayerReLU(4), x, seed=s)
+    yield "estimate_regularizer_by_parameter", lambda: ln.estimate_regularizer_by_parameter(ln.TwoLayerReLU(4), x)
+    yield "estimate_per_example_sq_norms", lambda: ln.estimate_per_example_sq_norms(ln.TwoLayerReLU(4), x)
     yield "Estimate", lambda: ln.Estimate(*ln.estimate_regularizer(ln.MLP([1, 3, 1]), x[:, None], chunk_size=1))
     yield "per_example_sq_norms", lambda: ln.per_example_sq_norms(ln.TwoLayerReLU(4), x)
     point = ln.MLP([1, 3, 1], "tanh"), x[:2, None], y[:2]

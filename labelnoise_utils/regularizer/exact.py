@@ -133,7 +133,7 @@ def per_example_sq_norms(
     Source: equations (1) and (3).
     """
     h = Hypothesis(model, counted(model, parameters), output, loss)
-    return torch.cat(_sq_norms(h, x, inputs, method, chunk_size, lambda norms: sum(norms.values())))
+    return torch.cat(sq_norms(h, x, inputs, method, chunk_size, lambda norms: sum(norms.values())))
 
 
 def regularizer_by_parameter(
@@ -173,7 +173,7 @@ def regularizer_by_parameter(
     {'u': 16.0, 'v': 9.0}
     """
     h = Hypothesis(model, counted(model, parameters), output, loss)
-    sums = _sq_norms(h, x, inputs, method, chunk_size, lambda norms: {p: (of.sum(), len(of)) for p, of in norms.items()})
+    sums = sq_norms(h, x, inputs, method, chunk_size, lambda norms: {p: (of.sum(), len(of)) for p, of in norms.items()})
     count = sum(len_of_chunk for _, len_of_chunk in (chunk[next(iter(h.parameters))] for chunk in sums))
     return {name: sum(chunk[name][0] for chunk in sums) / count for name in h.parameters}
 
@@ -233,7 +233,7 @@ Norms = dict[str, torch.Tensor]
 Kept = TypeVar("Kept")
 
 
-def _sq_norms(
+def sq_norms(
     h: Hypothesis,
     x: Inputs,
     inputs: Callable | None,

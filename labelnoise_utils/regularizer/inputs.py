@@ -1,5 +1,6 @@
 """What is passed to a model: examples along dimension 0 of one tensor or of several."""
 
+import cmath
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -115,7 +116,7 @@ def _checked(name: str, x: torch.Tensor) -> torch.Tensor:
     if x.dim() == 0 or x.shape[0] == 0:
         raise ValueError(f"{name} must hold at least one example along dimension 0, got shape {tuple(x.shape)}")
     # The sum is quick and, if finite, proof enough.
-    if (x.is_floating_point() or x.is_complex()) and not x.sum().isfinite() and not x.isfinite().all():
+    if (x.is_floating_point() or x.is_complex()) and not cmath.isfinite(x.sum().item()) and not x.isfinite().all():
         example = (~x.reshape(len(x), -1).isfinite()).any(dim=1).nonzero()[0].item()
         raise ValueError(f"{name} must be finite, got NaN or infinity in example {example}")
     return x.clone() if x.is_inference() else x

@@ -9,7 +9,7 @@ from architectures import Function, N, mlp, numbers
 from plain import assert_gradients_close, flat_gradient, gradient_of, plain_loop
 from torch import nn
 from unchanged import assert_as_it_was, snapshot
-from zoo import specimen
+from zoo import METHODS, specimen
 
 import labelnoise_utils as ln
 
@@ -20,7 +20,7 @@ def every_sign(monkeypatch):
 
     def start(entries):
         patterns = itertools.cycle(itertools.product([0, 1], repeat=entries))
-        monkeypatch.setattr(torch, "randint", lambda high, shape, generator: torch.tensor(next(patterns)).reshape(shape))
+        monkeypatch.setattr(torch, "randint", lambda high, shape, **rest: torch.tensor(next(patterns)).reshape(shape))
         return 2**entries
 
     return start
@@ -69,7 +69,7 @@ class TestUnbiased:
         model, x = mlp(), numbers(3)
         with torch.no_grad():
             reg = ln.implicit_regularizer(model, x).item()
-            pairs = [ln.estimate_regularizer(model, x, seed=seed) for seed in range(200)]
+            pairs = [ln.estimate_regularizer(model, x, draws=32, seed=seed) for seed in range(200)]
         within = [abs(value.item() - reg) < 2 * standard_error.item() for value, standard_error in pairs]
         assert 0.9 <= sum(within) / 200 <= 0.99
         mean = sum(value.item() for value, _ in pairs) / 200
@@ -82,6 +82,98 @@ class TestUnbiased:
         expected = nn.utils.parameters_to_vector(plain_loop(model, x)[1])
         measured = flat_gradient(ln.estimate_regularizer(model, x, draws=2000).value, model)
         assert torch.linalg.norm(measured - expected) < 0.1 * torch.linalg.norm(expected)
+
+
+class TestByParameter:
+    def test_over_all_signs(self, every_sign):
+        model, x = mlp(), numbers(3)[:2]
+        expected = ln.regularizer_by_parameter(model, x)
+        estimates = ln.estimate_regularizer_by_parameter(model, x, draws=every_sign(4))
+        assert [*estimates] == [*expected]
+        for name, (value, standard_error) in estimates.items():
+            assert value.item() == pytest.approx(expected[name].item(), rel=1e-12)
+            assert standard_error.item() > 0 or name == "4.bias"  # whose gradients are at right angles, but for the examples
+
+    def test_near_the_terms_of_reg(self):
+        model, x = specimen("transformer")
+        expected = plain_loop(model, x)[0].mean().item()
+        with torch.no_grad():
+            exact = ln.regularizer_by_parameter(model, x)
+            estimates = ln.estimate_regularizer_by_parameter(model, x, draws=400, seed=0)
+        for name, (value, standard_error) in estimates.items():
+            assert abs(value - exact[name]) <= 5 * standard_error
+        assert sum(of.standard_error for of in estimates.values()) < 0.2 * expected
+
+    def test_they_sum_to_the_estimate(self):
+        model, x = mlp(), numbers(3)
+        value = ln.estimate_regularizer(model, x, draws=3, seed=1).value
+        estimates = ln.estimate_regularizer_by_parameter(model, x, draws=3, seed=1)
+        total = sum(of.value for of in estimates.values())
+        torch.testing.assert_close(total, value, rtol=1e-12, atol=0)
+        free = list(model.parameters())
+        assert_gradients_close(gradient_of(total, free), gradient_of(value, free))
+
+
+class TestPerExample:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_over_all_signs_of_one_example(self, every_sign, method):
+        model, x = mlp(3), numbers(3)[:1]
+        norms, gradient = plain_loop(model, x)
+        value, standard_error = ln.estimate_per_example_sq_norms(model, x, draws=every_sign(3), method=method)
+        torch.testing.assert_close(value.detach(), norms, rtol=1e-12, atol=0)
+        assert value.shape == standard_error.shape == (1,)
+        assert standard_error.item() > 0
+        assert_gradients_close(gradient_of(value.sum(), list(model.parameters())), gradient)
+
+    @pytest.mark.parametrize("name", ["transformer", "tied layers", "embedding, sparse, padding"])
+    def test_near_the_norms(self, name):
+        """Each example within five standard errors."""
+        model, x = specimen(name)
+        norms = plain_loop(model, x)[0]
+        with torch.no_grad():
+            value, standard_error = ln.estimate_per_example_sq_norms(model, x, draws=100, seed=0)
+        assert ((value - norms).abs() <= 5 * standard_error + 1e-10 * norms).all()
+        assert (standard_error < 0.2 * norms).all()
+
+    def test_one_output_is_exact(self):
+        model, x = mlp(1), numbers(3)
+        torch.testing.assert_close(ln.estimate_per_example_sq_norms(model, x).value.detach(), plain_loop(model, x)[0])
+
+    def test_errs_less_than_signs_of_the_examples(self):
+        model, x = mlp(4), numbers(3)
+        with torch.no_grad():
+            norms = [ln.estimate_per_example_sq_norms(model, x, seed=seed).value.mean() for seed in range(100)]
+            over_all = [ln.estimate_regularizer(model, x, seed=seed).value for seed in range(100)]
+        assert 1.5 * torch.stack(norms).std() < torch.stack(over_all).std()
+
+    def test_inputs_by_position_and_by_name(self):
+        """Also where a model calls its inputs as this package calls its own."""
+        model, x, signs = Scaled(), numbers(3), numbers(1)
+        expected = ln.per_example_sq_norms(model, {"x": x, "signs": signs})
+        for given in ({"x": x, "signs": signs}, (x, signs), {0: x, "signs": signs, "power": 2}):
+            torch.testing.assert_close(ln.estimate_per_example_sq_norms(model, given, method="ghost").value, expected)
+
+    def test_model_is_left_as_it_was(self):
+        model, x = specimen("transformer")
+        before = snapshot(model)
+        ln.estimate_per_example_sq_norms(model, x)
+        assert_as_it_was(model, before)
+
+    def test_refused(self):
+        model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Linear(3, 2))
+        with pytest.raises(ValueError, match="Dropout '1' is in training mode"):
+            ln.estimate_per_example_sq_norms(model, torch.zeros(5, 3))
+
+
+class Scaled(nn.Module):
+    """One output, of two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 1).double()
+
+    def forward(self, x, signs, power=2):
+        return self.layer(x) * signs**power
 
 
 class TestExact:
@@ -103,7 +195,7 @@ class TestExact:
 
     def test_no_dependence(self):
         model = Function(lambda self, x: self.layer(x).detach(), layer=nn.Linear(3, 2))
-        value, standard_error = ln.estimate_regularizer(model, torch.zeros(5, 3))
+        value, standard_error = ln.estimate_regularizer(model, torch.zeros(5, 3), draws=2)
         assert (value, standard_error) == (0, 0)
 
     def test_smaller_chunks_err_less(self):
@@ -114,7 +206,7 @@ class TestExact:
 
 
 def test_fields():
-    estimate = ln.estimate_regularizer(mlp(), numbers(3))
+    estimate = ln.estimate_regularizer(mlp(), numbers(3), draws=2)
     assert isinstance(estimate, ln.Estimate)
     assert estimate._fields == ("value", "standard_error")
     assert estimate.value.shape == estimate.standard_error.shape == ()
@@ -122,23 +214,40 @@ def test_fields():
 
 
 def test_seeds():
-    """The same numbers for the same seed, others for others; the state that the program draws from is left alone."""
+    """The same numbers for the same seed, others for others or none; the state that the program draws from is left alone."""
     model, x = mlp(), numbers(3)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    values = [ln.estimate_regularizer(model, x, seed=seed).value.item() for seed in (0, 0, 1, 2)]
+    values = [ln.estimate_regularizer(model, x, seed=seed).value.item() for seed in (0, 0, 1, 2, None, None)]
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert ln.estimate_regularizer(model, x).value.item() == values[0] == values[1]
-    assert len({*values}) == 3
+    assert ln.estimate_regularizer(model, x, seed=0).value.item() == values[0] == values[1]
+    assert len({*values}) == 5
+    torch.manual_seed(1)
+    assert ln.estimate_regularizer(model, x).value.item() not in values
+
+
+def test_a_generator_moves_on():
+    model, x = mlp(), numbers(3)
+    generator = torch.Generator().manual_seed(0)
+    values = [ln.estimate_regularizer(model, x, seed=generator).value.item() for _ in range(2)]
+    assert values[0] == ln.estimate_regularizer(model, x, seed=0).value.item() != values[1]
+    both = ln.estimate_regularizer(model, x, draws=2, seed=0).value.item()
+    assert both == pytest.approx(sum(values) / 2, rel=1e-12)
+
+
+def test_one_draw_does_not_tell_its_error(recwarn):
+    value, standard_error = ln.estimate_regularizer(mlp(), numbers(3))
+    assert value.isfinite() and standard_error.isnan() and not standard_error.requires_grad
+    assert not recwarn
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_the_value_is_the_same(mode):
     model, x = mlp(), numbers(3)
-    expected = ln.estimate_regularizer(model, x)
+    expected = ln.estimate_regularizer(model, x, draws=2, seed=0)
     with mode():
-        measured = [ln.estimate_regularizer(model, part) for part in (x, x.clone())]
+        measured = [ln.estimate_regularizer(model, part, draws=2, seed=0) for part in (x, x.clone())]
     for estimate in measured:
         torch.testing.assert_close(tuple(estimate), tuple(v.detach() for v in expected), rtol=1e-12, atol=0)
         assert not estimate.value.requires_grad
@@ -175,14 +284,22 @@ class TestRefused:
     @pytest.mark.parametrize(
         "changes, error, message",
         [
-            (dict(draws=1), ValueError, "draws must be at least 2, got 1"),
+            (dict(draws=0), ValueError, "draws must be at least 1, got 0"),
             (dict(draws=2.5), TypeError, "draws must be an integer, got 2.5"),
             (dict(chunk_size=0), ValueError, "chunk_size must be at least 1, got 0"),
             (dict(chunk_size=1.5), TypeError, "chunk_size must be an integer, got 1.5"),
             (dict(seed=-1), ValueError, "seed must be at least 0, got -1"),
             (dict(seed="1"), TypeError, "seed must be an integer, got '1'"),
+            (dict(tolerance=0), ValueError, "tolerance must be positive, got 0"),
+            (dict(tolerance="1"), TypeError, "tolerance must be a number, got '1'"),
+            (dict(tolerance=0.1, max_draws=15), ValueError, "max_draws must be at least 16, got 15"),
+            (dict(tolerance=0.1, draws=99, max_draws=50), ValueError, "max_draws must be at least 99, got 50"),
+            (dict(loss="hinge"), ValueError, "loss must be one of squared, cross_entropy, got 'hinge'"),
+            (dict(parameters="body"), ValueError, "parameters holds 'body', which is no trainable parameter"),
         ],
     )
     def test_bad_arguments(self, changes, error, message):
-        with pytest.raises(error, match=message):
-            ln.estimate_regularizer(nn.Linear(3, 1), torch.zeros(5, 3), **changes)
+        ways = [ln.estimate_regularizer, ln.estimate_regularizer_by_parameter, ln.estimate_per_example_sq_norms]
+        for way in ways:
+            with pytest.raises(error, match=message):
+                way(nn.Linear(3, 1), torch.zeros(5, 3), **changes)
