@@ -6,7 +6,7 @@ import torch
 
 from .exact import implicit_regularizer
 from .gradients import NUMBERS_PER_CHUNK, h_and_sq_norms
-from .hypothesis import attributes_kept, is_as_built, parameters_kept, set_parameters, trainable
+from .hypothesis import attributes_kept, gradients_possible, is_as_built, parameters_kept, set_parameters, trainable
 
 
 def loss_and_reg(
@@ -64,7 +64,7 @@ def mean_squared_error(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor)
     Source: equation (4), divided by n.
     """
     # With gradients enabled, as SGD calls the model: some layers compute something else without.
-    with attributes_kept(model), torch.enable_grad():
+    with gradients_possible(), attributes_kept(model), torch.enable_grad():
         h = model(x).detach()
     return (h.to(torch.promote_types(h.dtype, y.dtype)) - y).square().sum() / len(x)
 

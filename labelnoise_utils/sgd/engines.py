@@ -88,15 +88,16 @@ def train_torch(job: Job) -> Callable[[np.ndarray, np.ndarray], int]:
         targets = job.y[rows] + torch.from_numpy(noise).to(job.y)
         scale = 2 / rows.shape[1]
         values = [p.detach() for p in parameters]
-        for t, (i, target) in enumerate(zip(rows, targets, strict=True)):
-            with gradients_possible(), torch.enable_grad():
-                h = job.model(job.x[i])
-            residual = h.detach() - target
-            if not math.isfinite(residual.sum()):
-                return t
-            slopes = (residual * scale).to(h.dtype)
-            gradient = torch.autograd.grad(h, parameters, slopes, materialize_grads=True)
-            torch._foreach_add_(values, gradient, alpha=-job.lr)
+        with gradients_possible():
+            for t, (i, target) in enumerate(zip(rows, targets, strict=True)):
+                with torch.enable_grad():
+                    h = job.model(job.x[i])
+                residual = h.detach() - target
+                if not math.isfinite(residual.sum()):
+                    return t
+                slopes = (residual * scale).to(h.dtype)
+                gradient = torch.autograd.grad(h, parameters, slopes, materialize_grads=True)
+                torch._foreach_add_(values, gradient, alpha=-job.lr)
         return len(rows)
 
     return descend

@@ -17,7 +17,14 @@ import torch
 
 from .. import models
 from ..regularizer.ghost import reached_past
-from ..regularizer.hypothesis import attributes_kept, is_as_built, parameters_kept, set_parameters, trainable
+from ..regularizer.hypothesis import (
+    attributes_kept,
+    gradients_possible,
+    is_as_built,
+    parameters_kept,
+    set_parameters,
+    trainable,
+)
 from ..regularizer.rules import wide
 from .job import as_model_dtype
 
@@ -211,7 +218,7 @@ def first_example(model: torch.nn.Module, x: torch.Tensor, theta: np.ndarray) ->
     Returns:
         The input (1, ...), theta, and h (1, ...), in float32 where the tensors are in half precision.
     """
-    with parameters_kept(model), attributes_kept(model), torch.enable_grad():
+    with gradients_possible(), parameters_kept(model), attributes_kept(model), torch.enable_grad():
         set_parameters(model, torch.from_numpy(theta))
         one = x[:1].to(next(model.parameters()).device)
         return as_array(x[:1]), theta, as_array(model(as_model_dtype(model, one)))

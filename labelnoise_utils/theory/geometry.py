@@ -217,5 +217,5 @@ def errors(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Te
 
 def _values(h: Hypothesis, examples: Examples) -> torch.Tensor:
     """H of the examples; with gradients enabled, since fused layers that torch takes without them compute something else."""
-    with torch.enable_grad(), attributes_kept(h.model):
+    with gradients_possible(), torch.enable_grad(), attributes_kept(h.model):
         return h(examples).detach()

@@ -179,6 +179,17 @@ class TestWhatTrains:
         runs = [train(net(), x, y) for x, y in ((X.float(), Y), (X.float().numpy(), Y.numpy()))]
         np.testing.assert_array_equal(*[run.theta for run in runs])
 
+    def test_within_autocast(self):
+        """Which keeps rounded weights from one call to the next, also after the parameters have changed."""
+        model = net(torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            run = train(model, X.float(), Y.float(), steps=1000, record=[0, 1000])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss, _ = by_hand(model, X.float(), Y.float())
+        assert run.loss[-1] == pytest.approx(loss, rel=1e-6)
+        assert run.loss[-1] < run.loss[0] / 2
+        assert run.loss[-1] < 2 * train(net(torch.float32), X.float(), Y.float(), steps=1000).loss[-1] + 0.01
+
     def test_a_model_that_cannot_be_copied(self):
         """Lightning issue 7379."""
         model = net()
