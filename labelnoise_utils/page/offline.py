@@ -74,3 +74,16 @@ def embedded(name: str) -> str:
         Its text, with nothing in it that ends the element early.
     """
     return files(__package__).joinpath(name).read_text("utf-8").strip().replace("</", "<\\/")
+
+
+def script(*names: str) -> str:
+    """Some JavaScript files of this folder as one script, whose names no other script on the page sees.
+
+    Args:
+        names: of the files, each before those that use it.
+
+    Returns:
+        A script element.
+    """
+    inside = "\n\n".join(map(embedded, names))
+    return f'<script>(() => {{\n"use strict";\n{inside}\n}})();</script>'

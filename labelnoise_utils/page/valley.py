@@ -8,7 +8,7 @@ from html import escape
 
 from ..arguments import as_integer, as_nonnegative, as_number, as_positive
 from .controls import as_text
-from .offline import embedded
+from .offline import embedded, script
 
 REACH = 3.0
 MAX_BATCH = 1024
@@ -74,14 +74,7 @@ class Playground:
 </div>
 </div>
 <p role="status"></p>
-<script>(() => {{
-"use strict";
-{embedded("valley.js")}
-
-{embedded("playground_pictures.js")}
-
-{embedded("playground.js")}
-}})();</script>"""
+{script("engine/random.js", "valley.js", "playground_pictures.js", "playground.js")}"""
         settings = f'data-particles="{self.particles}" data-seed="{self.seed}"'
         name = sha256(f"{settings} {inside}".encode()).hexdigest()[:8]
         return f"""<div class="labelnoise-explore labelnoise-playground" id="playground-{name}" role="group"

@@ -8,7 +8,8 @@ import pytest
 from playgrounds import STILL, advance, page_of
 from playwright.sync_api import expect
 
-VALLEY_JS = str(files("labelnoise_utils.page").joinpath("valley.js"))
+PAGE = files("labelnoise_utils.page")
+SCRIPTS = [str(PAGE.joinpath(name)) for name in ("engine/random.js", "valley.js")]
 
 
 def words(seed):
@@ -56,7 +57,8 @@ def sampling_error(lr, noise_std, batch_size, squared_error, steps, particles):
 class TestLaw:
     def test_one_step_multiplies_s_by_one_minus_g_squared(self, browse):
         def act(page):
-            page.add_script_tag(path=VALLEY_JS)
+            for path in SCRIPTS:
+                page.add_script_tag(path=path)
             worst = page.evaluate(
                 """() => {
                     let worst = 0;
@@ -85,7 +87,8 @@ class TestLaw:
         }"""
 
         def act(page):
-            page.add_script_tag(path=VALLEY_JS)
+            for path in SCRIPTS:
+                page.add_script_tag(path=path)
             for batch_size in (1, 3, 32, 40):
                 z = np.array(page.evaluate(script, [draws, batch_size]))
                 assert abs(z.mean()) < 5 / math.sqrt(batch_size * draws)
