@@ -1,7 +1,9 @@
-"""Measured beside predicted, printed and asserted."""
+"""Measured beside predicted, asserted and told: a line each in a script, one line for a cell in a notebook."""
 
 import numpy as np
 import torch
+
+from .folded import Check, tell
 
 
 def check(
@@ -14,10 +16,14 @@ def check(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> None:
-    """Print a measured quantity beside its prediction or bound, and fail if they disagree.
+    """Say a measured quantity beside its prediction or bound, and fail if they disagree.
 
     Either ``predicted`` is given, and ``|measured - predicted| <= atol + rtol |predicted|`` must hold (equality if both
     tolerances are None); or a bound is, or two. Arrays must meet it in every entry. NaN never does.
+
+    In a script what holds is printed, a line for each check. In a notebook all checks of a cell become one line below
+    it, "4 of 4 checks hold", that opens to a table; the cell's output keeps them as data too, from which the book makes
+    its list of all checks.
 
     Args:
         claim: what is checked, in words.
@@ -47,23 +53,20 @@ def check(
         low, high = -np.inf if at_least is None else at_least, np.inf if at_most is None else at_most
         holds = bool(np.all((values >= low) & (values <= high)))
         bounds = {"at least": at_least, "at most": at_most}
-        expected = " and ".join(f"{word} {_show(bound)}" for word, bound in bounds.items() if bound is not None)
+        predicted_words = " and ".join(f"{word} {_show(bound)}" for word, bound in bounds.items() if bound is not None)
+        tolerance = ""
     else:
         target = _as_array(predicted)
         if target.shape not in (values.shape, ()):
             raise ValueError(f"measured has shape {values.shape}, predicted {target.shape}")
         holds = bool(np.all(np.abs(values - target) <= (atol or 0.0) + (rtol or 0.0) * np.abs(target)))
-        within = []
-        if rtol is not None:
-            within.append(f"{100 * rtol:.3g}%")
-        if atol is not None:
-            within.append(f"{atol:.3g}")
-        how_well = f"within {' plus '.join(within)}" if within else "exactly"
-        expected = f"predicted {_show(predicted)} {how_well}"
-    line = f"{claim}: {_show(measured)}, {expected}"
+        parts = [] if rtol is None else [f"{100 * rtol:.3g}%"]
+        parts += [] if atol is None else [f"{atol:.3g}"]
+        predicted_words, tolerance = _show(predicted), f"within {' plus '.join(parts)}" if parts else "exactly"
+    told = Check(claim, _show(measured), predicted_words, tolerance)
     if not holds:
-        raise AssertionError(f"does not hold: {line}")
-    print(f"holds: {line}")
+        raise AssertionError(f"does not hold: {told.line}")
+    tell(told)
 
 
 def _as_array(value: object) -> np.ndarray:

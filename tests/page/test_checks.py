@@ -94,7 +94,7 @@ def test_message_of_a_failure_has_both_numbers():
 def test_holds_also_when_python_drops_assertions():
     """It raises, and does not use the statement that ``python -O`` removes."""
     code = compile(open(ln.check.__code__.co_filename).read(), "checks.py", "exec", optimize=2)
-    namespace = {}
+    namespace = {"__name__": ln.check.__module__}
     exec(code, namespace)
     with pytest.raises(AssertionError):
         namespace["check"]("the claim", 1, 2)
