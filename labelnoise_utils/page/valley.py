@@ -74,7 +74,7 @@ class Playground:
 </div>
 </div>
 <p role="status"></p>
-{script("engine/random.js", "valley.js", "playground_pictures.js", "playground.js")}"""
+{script("engine/random.js", "valley.js", "pen.js", "playground_pictures.js", "playground.js")}"""
         settings = f'data-particles="{self.particles}" data-seed="{self.seed}"'
         name = sha256(f"{settings} {inside}".encode()).hexdigest()[:8]
         return f"""<div class="labelnoise-explore labelnoise-playground" id="playground-{name}" role="group"
