@@ -66,14 +66,12 @@ def read(page: Path) -> Reading:
     stated = re.search(r"(\d+) minutes to read", article.get_text(" "))
     for folded in article.select(FOLDED):
         folded.decompose()
+    captions = _take_out(article, "figcaption")
     moving = _take_out(article, MOVES)
     figures = len(moving) + len(_take_out(article, "img"))
     outputs = [_lines_of_output(output) for output in _take_out(article, ".cell_output")]
     cells = [_lines(code) for code in _take_out(article, ".highlight pre")]
-    words = 0
-    for formula in _take_out(article, ".math"):
-        words += len(formula.get_text().split()) if formula.name == "div" else 1
-    words += len(re.findall(r"[^\W_]+(?:[’'.-][^\W_]+)*", article.get_text(" ")))
+    words = sum(map(_words, [article, *captions]))
     return Reading(
         words, sum(cells), figures, len(moving), max(cells, default=0), max(outputs, default=0), stated and int(stated[1])
     )
@@ -81,6 +79,13 @@ def read(page: Path) -> Reading:
 
 def _take_out(article: Tag, selector: str) -> list[Tag]:
     return [found.extract() for found in article.select(selector)]
+
+
+def _words(text: Tag) -> int:
+    words = 0
+    for formula in _take_out(text, ".math"):
+        words += len(formula.get_text().split()) if formula.name == "div" else 1
+    return words + len(re.findall(r"[^\W_]+(?:[’'.-][^\W_]+)*", text.get_text(" ")))
 
 
 def _lines(block: Tag) -> int:

@@ -171,7 +171,7 @@ def test_search_results_are_readable(server, open_page, words):
     assert not re.search(r"\\[a-zA-Z(\[]", results.inner_text()), "raw LaTeX"
     assert results.locator("mjx-container").count() > 0
     assert untypeset(page) == []
-    assert "code cell" not in results.inner_text()
+    assert "Show the code" not in results.inner_text()
     assert page.complaints == []
 
 
@@ -199,7 +199,7 @@ def test_page_prints(server, open_page, name):
     put_on_paper(page)
     no_use = ":is(button, input, details:not([open]) > summary, .bd-sidebar-primary, .prev-next-footer):visible"
     assert page.locator(no_use).count() == 0
-    assert "code cell" not in page.locator("body").inner_text()
+    assert "Show the code" not in page.locator("body").inner_text()
     assert page.locator("article .solution > *:not(:visible)").count() == 0
     assert page.evaluate(CUT_OFF) == []
     for figure in page.locator(".labelnoise-explore:not(.labelnoise-playground)").all():
