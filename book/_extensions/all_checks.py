@@ -9,7 +9,7 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from labelnoise_utils.page.folded import MIME
+from labelnoise_utils.page.folded import DATA
 
 FIELDS = ("claim", "measured", "predicted", "tolerance")
 
@@ -18,7 +18,7 @@ def checks_of(notebook: Path) -> list[dict[str, str]]:
     """The checks in the outputs of an executed notebook, in their order."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [check for output in outputs for check in output.get("data", {}).get(MIME, [])]
+    return [check for output in outputs for check in output.get("metadata", {}).get(DATA, [])]
 
 
 class AllChecks(SphinxDirective):

@@ -4,8 +4,8 @@ import sys
 from dataclasses import asdict, dataclass
 from html import escape
 
-# Under this type a cell's output holds its checks as data: a list of the fields of `Check`.
-MIME = "application/vnd.labelnoise.checks+json"
+# Under this name the metadata of a cell's output holds its checks as data: a list of the fields of `Check`.
+DATA = "labelnoise_checks"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _show(checks: list[Check]) -> None:
     from IPython.display import display
 
     if checks:
-        display(bundle(checks), raw=True)
+        display(bundle(checks), raw=True, metadata={DATA: [asdict(one) for one in checks]})
         checks.clear()
 
 
@@ -63,7 +63,7 @@ def bundle(checks: list[Check]) -> dict:
         checks: those that hold, at least one; the first that does not ends its cell with an error.
 
     Returns:
-        MIME types and their contents: text, HTML that needs no script, and data.
+        Text, and HTML that needs no script.
     """
     said = f"{len(checks)} of {len(checks)} checks hold" if len(checks) > 1 else "the check holds"
     rows = "".join(
@@ -77,4 +77,4 @@ def bundle(checks: list[Check]) -> dict:
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>"
     )
     text = "\n".join([said, *(f"holds: {one.line}" for one in checks)])
-    return {"text/plain": text, "text/html": html, MIME: [asdict(one) for one in checks]}
+    return {"text/plain": text, "text/html": html}

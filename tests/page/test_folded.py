@@ -8,7 +8,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from labelnoise_utils.page.folded import MIME, Check, bundle
+from labelnoise_utils.page.folded import DATA, Check, bundle
 
 SCRIPT = """
 import labelnoise_utils as ln
@@ -42,10 +42,11 @@ def test_a_cell_gets_one_output_after_what_it_prints():
     )
     assert [one.output_type for one in with_checks] == ["stream", "display_data"]
     assert with_checks[1].data == bundle(HOLD)
+    assert [one["claim"] for one in with_checks[1].metadata[DATA]] == ["first", "second <b>"]
     assert [one.output_type for one in without] == ["execute_result"]
     assert again[0].data == bundle([Check("third", "1", "1", "exactly")])
     assert "does not hold: fifth: 2, predicted 1 exactly" in str([one for one in failing if one.output_type == "error"])
-    assert [one.data[MIME] for one in failing if one.output_type == "display_data"] == [
+    assert [one.metadata[DATA] for one in failing if one.output_type == "display_data"] == [
         [{"claim": "fourth", "measured": "1", "predicted": "1", "tolerance": "exactly"}]
     ]
 
@@ -56,4 +57,3 @@ def test_what_is_shown(count):
     said = {1: "the check holds", 2: "2 of 2 checks hold"}[count]
     assert f"<summary>{said}</summary>" in shown["text/html"] and shown["text/plain"].startswith(said)
     assert shown["text/html"].count("<tr>") == count + 1 and "<b>" not in shown["text/html"]
-    assert len(shown[MIME]) == count
