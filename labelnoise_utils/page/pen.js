@@ -70,3 +70,32 @@ function axes({ pen, height, box }, xTicks, yTicks, xName, yName) {
   text(pen, yName, 0, 0, { align: "center" });
   pen.restore();
 }
+
+function dot(pen, x, y, colour, radius) {
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 2 * Math.PI);
+  pen.fillStyle = colour;
+  pen.fill();
+}
+
+function ring(pen, x, y) {
+  pen.beginPath();
+  pen.arc(x, y, 9, 0, 2 * Math.PI);
+  [pen.strokeStyle, pen.lineWidth] = ["#000", 2];
+  pen.setLineDash([]);
+  pen.stroke();
+}
+
+// Samples with their words in a row.
+function legend(pen, entries, x, y) {
+  for (const [words, sample] of entries) {
+    sample(x + 10, y);
+    text(pen, words, x + 24, y);
+    x += 40 + pen.measureText(words).width;
+  }
+}
+
+const swatch = (pen, colour) => (x, y) => {
+  pen.fillStyle = colour;
+  pen.fillRect(x - 6, y - 5, 12, 10);
+};
