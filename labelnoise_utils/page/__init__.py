@@ -3,6 +3,21 @@
 from . import plots
 from .checks import check
 from .exploration import Exploration, explore
+from .longer import how_much_longer
+from .sensing import live_sensing
+from .stage import LiveFigure
+from .units import live_units
 from .valley import Playground, playground
 
-__all__ = ["Exploration", "Playground", "check", "explore", "playground", "plots"]
+__all__ = [
+    "Exploration",
+    "LiveFigure",
+    "Playground",
+    "check",
+    "explore",
+    "how_much_longer",
+    "live_sensing",
+    "live_units",
+    "playground",
+    "plots",
+]
