@@ -10,6 +10,7 @@ from .compiled import inlined, jit, logistic, tanh
 
 Sigmoid = Literal["tanh", "logistic"]
 FUNCTIONS = {"tanh": torch.tanh, "logistic": torch.sigmoid}
+NUMBERS_PER_CHUNK = 2**17
 
 
 class TwoLayerSigmoidal(torch.nn.Module):
@@ -68,6 +69,32 @@ class TwoLayerSigmoidal(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Output h, (n,), for x (n, d)."""
         return self.hidden(x) @ self.c
+
+    def loss_and_reg(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean squared error and reg at many theta at once; as :func:`labelnoise_utils.regularizer.snapshots.loss_and_reg`.
+
+        ``||grad h(x)||^2 = sum_i s(z_i)^2 + |x|^2 sum_i c_i^2 s'(z_i)^2`` with ``z_i = w_i . x``.
+
+        Args:
+            theta: (k, p), all parameters.
+            x: (n, d).
+            y: (n,).
+
+        Returns:
+            loss (k,) and reg (k,).
+
+        Source: equation (4), divided by n, and equation (3).
+        """
+        m, d = self.w.shape
+        loss, reg = theta.new_zeros(2, len(theta))
+        for part in torch.arange(len(theta)).split(max(1, NUMBERS_PER_CHUNK // (len(x) * m))):
+            w, c = theta[part, : m * d].view(-1, m, d), theta[part, m * d :, None]
+            units = FUNCTIONS[self.activation](x @ w.mT)
+            slopes = 1 - units.square() if self.activation == "tanh" else units * (1 - units)
+            h, sums = (units @ c)[..., 0], (slopes.square() @ c.square())[..., 0]
+            loss[part] = (h - y).square().mean(dim=1)
+            reg[part] = (units.square().sum(dim=2) + x.square().sum(dim=1) * sums).mean(dim=1)
+        return loss, reg
 
     def compiled_sgd(
         self,
