@@ -137,7 +137,8 @@ def _step(w, c, h, g, is_tanh, x, s, x_next):
     ``s = 2 lr residual`` is that of x; ``h`` (m,) holds ``s(w_i . x)``, which becomes that of ``x_next``; ``g`` (m,) is
     scratch: s times the derivative of the output in ``w_i . x``.
 
-    The plain loop passes over w twice a step, for the output and for the update. Here a weight is loaded and stored once.
+    The plain loop passes over w twice a step, for the output and for the update. Here a weight is loaded and stored once,
+    and two coordinates at a time, since h and g then are read half as often.
 
     Returns:
         The output on ``x_next`` after the step.
@@ -148,11 +149,17 @@ def _step(w, c, h, g, is_tanh, x, s, x_next):
         g[i] = s * c[i] * slope
         c[i] -= s * h[i]
         h[i] = 0.0
-    for j in range(dim):
-        x_j, next_j = x[j], x_next[j]
+    in_twos = dim // 2 * 2
+    for j in range(0, in_twos, 2):
+        w0, w1, x0, x1, next0, next1 = w[j], w[j + 1], x[j], x[j + 1], x_next[j], x_next[j + 1]
         for i in range(m):
-            w[j, i] -= g[i] * x_j
-            h[i] += w[j, i] * next_j
+            a0, a1 = w0[i] - g[i] * x0, w1[i] - g[i] * x1
+            w0[i], w1[i] = a0, a1
+            h[i] += a0 * next0 + a1 * next1
+    for j in range(in_twos, dim):
+        for i in range(m):
+            w[j, i] -= g[i] * x[j]
+            h[i] += w[j, i] * x_next[j]
     output = 0.0
     if is_tanh:
         for i in range(m):
