@@ -177,13 +177,16 @@ def _sgd(theta, m, is_tanh, x, y, indices, noise, lr):
     # In arrays of their own, which the compiler knows not to overlap.
     w, c, h, g = theta[:-m].copy().reshape(x.shape[1], m), theta[-m:].copy(), np.zeros(m), np.empty(m)
     steps, last, s = len(indices), 0, 0.0
-    for t in range(steps):
-        i = indices[t, 0]
-        residual = _step(w, c, h, g, is_tanh, x[last], s, x[i]) - (y[i] + noise[t, 0])
-        last, s = i, 2 * lr * residual
-        if not abs(residual) < np.inf:
-            return t
-    _step(w, c, h, g, is_tanh, x[last], s, x[last])
+    # The update by the last example is a turn of its own, in the same loop: the compiler may round a second copy of the step
+    # in another way, and then slices of a run would not be the run.
+    for t in range(steps + 1):
+        i = indices[t, 0] if t < steps else last
+        output = _step(w, c, h, g, is_tanh, x[last], s, x[i])
+        if t < steps:
+            residual = output - (y[i] + noise[t, 0])
+            last, s = i, 2 * lr * residual
+            if not abs(residual) < np.inf:
+                return t
     theta[:-m], theta[-m:] = w.reshape(-1), c
     return steps
 
