@@ -2,6 +2,8 @@
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 
 SETTINGS = {"cache": True, "nogil": True, "error_model": "numpy"}
 # Sums may be reordered and multiply-adds fused, so loops vectorise; NaN and infinity keep their meaning.
@@ -11,6 +13,22 @@ jit = numba.njit(fastmath=FAST, **SETTINGS)
 # For a step inside its loop: no call, and what does not change from step to step is worked out once.
 inlined = numba.njit(fastmath=FAST, forceinline=True, **SETTINGS)
 exact = numba.njit(fastmath={"contract"}, **SETTINGS)
+
+
+@intrinsic
+def prefetch(typing_context, address):
+    """Ask for the cache line at an address, ``array.ctypes.data`` plus octets, which will be read soon; returns at once."""
+
+    def code(context, builder, signature, arguments):
+        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        of_llvm = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        ask = builder.module.declare_intrinsic("llvm.prefetch", fnty=of_llvm)
+        # To read, keep it in the second cache and beyond, data.
+        builder.call(ask, [builder.inttoptr(arguments[0], pointer), flag(0), flag(2), flag(1)])
+        return context.get_dummy_value()
+
+    return numba.void(numba.intp), code
+
 
 LOG2_E = 1.4426950408889634
 HALF_LN2_HIGH, HALF_LN2_LOW = 0.346573590184561908245, 9.54107464635293851350e-11
