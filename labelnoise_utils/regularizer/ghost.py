@@ -189,7 +189,7 @@ def h_and_norms(
                     reason = "belongs to a layer that is called more than once"
                     reasons.update(dict.fromkeys(cover.layers[layer].values(), reason))
                 elif base is not unwrapped(base):
-                    reason = "belongs to a layer that is called within torch.vmap"
+                    reason = "belongs to a layer that is called within a transform of torch.func"
                     reasons.update(dict.fromkeys(cover.layers[layer].values(), reason))
                 else:
                     inputs[k], versions[k] = a, base._version
@@ -242,9 +242,7 @@ def h_and_norms(
             with torch.enable_grad():
                 output = sums[k]
             keep = differentiable or k + 1 < len(sums)
-            slopes = torch.autograd.grad(
-                output, leaves, create_graph=differentiable, retain_graph=keep, materialize_grads=True
-            )
+            slopes = torch.autograd.grad(output, leaves, create_graph=differentiable, retain_graph=keep, materialize_grads=True)
             add({name: squares(g) for name, g in zip(copies, slopes, strict=False)})
     finally:
         for handle in handles:  # the graph may be passed through again, for the gradient of reg

@@ -113,7 +113,7 @@ class Watched(TorchDispatchMode):
             self._keep(args[k] if k < len(args) else kwargs.get(key))
         result = func(*args, **kwargs)
         if isinstance(result, torch.Tensor) and result.is_floating_point():
-            self.eps = max(self.eps, torch.finfo(result.dtype).eps)
+            self.eps = max(self.eps, _eps(result.dtype))
             self.numbers += 0 if views else result.numel()
         return result
 
@@ -190,6 +190,11 @@ def _sample(tensor: torch.Tensor) -> torch.Tensor:
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Entry by entry, NaN being the same as NaN."""
     return torch.equal(one, other) or (one.is_floating_point() and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True))
+
+
+@functools.cache
+def _eps(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
 
 
 @functools.cache
@@ -272,12 +277,13 @@ def generators(model: nn.Module) -> list[tuple[Callable[[], object], Callable[[o
     """
     whole = functools.partial(np.random.get_state, legacy=False)  # noqa: NPY002
     found = [(random.getstate, random.setstate), (whole, np.random.set_state)]  # noqa: NPY002
-    for value in (value for module in model.modules() for value in vars(module).values()):
+    kinds = random.Random, np.random.RandomState, np.random.Generator
+    for value in [value for module in model.modules() for value in vars(module).values() if isinstance(value, kinds)]:
         if isinstance(value, random.Random):
             found.append((value.getstate, value.setstate))
         elif isinstance(value, np.random.RandomState):
             found.append((functools.partial(value.get_state, legacy=False), value.set_state))
-        elif isinstance(value, np.random.Generator):
+        else:
             bits = value.bit_generator
             found.append((functools.partial(getattr, bits, "state"), functools.partial(setattr, bits, "state")))
     return found
