@@ -29,7 +29,12 @@ FAULTS = [
     ("rules", "of_a, of_g = a @ a.mT, g @ g.mT", "of_a, of_g = a @ a.mT, g.abs() @ g.abs().mT", "ghost"),
     ("rules", "small = (norms < bound / 2**10)", "small = (norms < bound / 2**60)", "cancelling"),
     ("rules", "rows = (same @ g) / same.sum(dim=2, keepdim=True).sqrt()", "rows = same @ g", "ghost"),
-    ("rules", "if layer.padding_idx is not None:\n        rows =", "if layer.padding_idx is not None and False:\n        rows =", "exact"),
+    (
+        "rules",
+        "if layer.padding_idx is not None:\n        rows =",
+        "if layer.padding_idx is not None and False:\n        rows =",
+        "exact",
+    ),
     ("rules", '"bias": squares(g.sum(dim=1))}', '"bias": squares(g)}', "ghost"),
     ("rules", "bias = squares(g.flatten(3).sum(dim=(1, 3)))", "bias = squares(g.flatten(3).sum(dim=3))", "exact"),
     ("rules", "c, d = layer.in_channels // layer.groups", "c, d = layer.in_channels", "exact"),
@@ -51,11 +56,21 @@ FAULTS = [
     ("ghost", "norms[name] + share if name in norms else share", "share", "ghost"),
     ("ghost", "    if call.hooks is not None:", "    if False:", "faults"),
     ("ghost", "if not done and not is_close(call.h, rows[0], call.eps):", "if False:", "faults"),
-    ("ghost", 'attribute not in covered_attributes(module) or "forward" in vars(module)', "attribute not in covered_attributes(module)", "ghost"),
+    (
+        "ghost",
+        'attribute not in covered_attributes(module) or "forward" in vars(module)',
+        "attribute not in covered_attributes(module)",
+        "ghost",
+    ),
     ("ghost", "            if name in places:\n", "            if False:\n", "ghost"),
     ("ghost", "with PaddingHeld() if copies_i else contextlib.nullcontext():", "with contextlib.nullcontext():", "exact"),
     ("ghost", "        done += size", "        done += size + 1", "ghost"),
-    ("gradients", "with torch.enable_grad(), attributes_kept(h.model):\n            row", "with torch.enable_grad():\n            row", "unchanged_modules"),
+    (
+        "gradients",
+        "with torch.enable_grad(), attributes_kept(h.model):\n            row",
+        "with torch.enable_grad():\n            row",
+        "unchanged_modules",
+    ),
     ("gradients", "norms[name] = norms[name] + squares", "norms[name] = squares", "exact"),
     ("gradients", "sums = sums + torch.stack", "sums = torch.stack", "ghost"),
     ("exact", "if not abs(one - other) <= 4", "if not abs(one - other) <= 4e9", "faults"),
@@ -66,7 +81,12 @@ FAULTS = [
     ("exact", 'name.split(".")[:-1][:depth]', 'name.split(".")[:depth]', "exact"),
     ("hypothesis", "changed = watched.put_back(h.model)", "changed = None", "faults"),
     ("hypothesis", "if tensor._version != version or not same(tensor, examples.tensors[key][:1]):", "if False:", "hypothesis"),
-    ("hypothesis", "        if module.training and isinstance(module, batch_norm | CHANCE):", "        if False:", "hypothesis"),
+    (
+        "hypothesis",
+        "        if module.training and isinstance(module, batch_norm | CHANCE):",
+        "        if False:",
+        "hypothesis",
+    ),
     ("hypothesis", "if isinstance(module, batch_norm) and module.running_mean is None:", "if False:", "hypothesis"),
     ("hypothesis", "if module.scale_grad_by_freq:", "if False:", "hypothesis"),
     ("hypothesis", "put(state)", "pass", "faults"),
@@ -77,13 +97,28 @@ FAULTS = [
     ("state", "return (any(chances) if chances else True) and", "return", "faults"),
     ("state", "self._keep(args[k]", "self._keep(None and args[k]", "faults"),
     ("state", "alike = not self._before and all(", "alike = all(", "faults"),
-    ("state", "alike = not self._before and all(map(torch.equal, self._samples.values(), self._sampled().values()))", "alike = True", "faults"),
+    (
+        "state",
+        "alike = not self._before and all(map(torch.equal, self._samples.values(), self._sampled().values()))",
+        "alike = True",
+        "faults",
+    ),
     ("state", "if alike and not elsewhere:", "if alike:", "faults"),
-    ("state", "                (now.extend if isinstance", "                continue\n                (now.extend if isinstance", "unchanged_modules"),
+    (
+        "state",
+        "                (now.extend if isinstance",
+        "                continue\n                (now.extend if isinstance",
+        "unchanged_modules",
+    ),
     ("state", "        yield from _contents(held)", "        pass", "faults"),
     ("state", 'return f"parameter {name!r} has a hook (register_hook)"', "return None", "faults"),
     ("state", "if function in _CALLS_BACK and self._by is None:", "if False:", "faults"),
-    ("skeleton", "type(value)([(key, copied(held)) for key, held in value.items()]) if value else type(value)()", "value", "unchanged_modules"),
+    (
+        "skeleton",
+        "type(value)([(key, copied(held)) for key, held in value.items()]) if value else type(value)()",
+        "value",
+        "unchanged_modules",
+    ),
     ("skeleton", "return types.MethodType(value.__func__, copied(value.__self__))", "return value", "ghost"),
     ("parameters", "if p.requires_grad}", "}", "exact"),
     ("padding", "torch.where(padding[..., None], rows.detach(), rows)", "rows", "exact"),
@@ -124,7 +159,9 @@ def main(word: str = "") -> int:
     chosen = [fault for fault in FAULTS if any(word in part for part in fault[:3])]
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(ROOT / "labelnoise_utils", Path(folder) / "labelnoise_utils", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / "labelnoise_utils", Path(folder) / "labelnoise_utils", ignore=shutil.ignore_patterns("__pycache__")
+        )
         for fault in chosen:
             found = caught(fault, Path(folder))
             missed += found is None
