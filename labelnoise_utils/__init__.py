@@ -6,7 +6,7 @@ Ornstein-Uhlenbeck like process" (COLT 2020).
 
 from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
 from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
-from .page import check, explore, playground, plots
+from .page import check, explore, live_network, playground, plots
 from .regularizer import (
     Estimate,
     NotCoveredError,
@@ -87,6 +87,7 @@ __all__ = [
     "implicit_regularizer",
     "is_non_repellent",
     "linearize",
+    "live_network",
     "matrix_sensing",
     "minimal_interpolant",
     "minimum_convexity_changes",

@@ -127,6 +127,7 @@ def public_calls():
     yield "one_data_point", lambda: ln.one_data_point.network([1.0, 2.0], torch.ones(1, 2), "tanh")
     yield "check", lambda: ln.check("one", 1, 1)
     yield "playground", lambda: ln.playground(lr=0.01, seed=3)._repr_html_()
+    yield "live_network", lambda: ln.live_network(width=20, seed=3)._repr_html_()
     yield "explore", lambda: ln.explore(lambda lr: Figure(), lr=[0.1, 0.2])
     yield (
         "plots",
