@@ -1,40 +1,11 @@
-// Sets up every network on a line on the page that is not yet; playground_pictures.js, network_pictures.js, network_link.js and
-// engine/port.js stand before this in the same function, and so does engine.
+// Sets up every network on a line on the page that is not yet; playground_pictures.js, network_pictures.js, network_words.js,
+// network_link.js and engine/port.js stand before this in the same function, and so does engine.
 const MOST_POINTS = 40;
 const AFTER_CHANGE = 200; // steps in the first frame after a point was moved: the function follows the hand
 const BUDGET = 12; // milliseconds of a frame in which the worker may step
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const byX = (one, other) => one[0] - other[0];
-
-// Where the training error stands while noise of variance s^2 goes on: lr s^2 reg / (1 - lr reg), to first order.
-function errorFloor({ lr, reg, noiseStd }) {
-  const pull = lr * reg;
-  return pull < 1 ? (noiseStd * noiseStd * pull) / (1 - pull) : Infinity;
-}
-
-// What is happening now, in a sentence or two.
-function narrate({ runs: [noisy, plain], first, settled, isAutomatic }) {
-  const at = `Step ${count(noisy.t)}. `;
-  const error = inWords(noisy.loss);
-  const fall = `${inWords(Number(first.reg.toPrecision(2)))} → ${inWords(Number(noisy.reg.toPrecision(2)))}`;
-  const turns = `${noisy.changes} changes between convex and concave, without noise ${plain.changes}`;
-  if (noisy.diverged) {
-    return `Diverged at step ${count(noisy.t)}: from this start the learning rate must be below ${inWords(first.largestRate)}, ` +
-      "1 over the largest ‖∇h(xᵢ)‖², and the noise asks for less. Choose a smaller one, or start over.";
-  }
-  if (!settled) return `${at}Fitting: training error ${error}, reg ${inWords(Number(noisy.reg.toPrecision(2)))}.`;
-  if (noisy.noiseStd === 0) {
-    return `${at}Training error ${error} and no noise: nothing pushes, reg stays at ${inWords(Number(noisy.reg.toPrecision(3)))}, ` +
-      `${noisy.changes} changes between convex and concave.`;
-  }
-  if (noisy.isOver) return `${at}Done: reg ${fall}, training error ${error}; ${turns}. Move a point, and it goes on.`;
-  if (noisy.halvings) {
-    return `${at}reg is level, ${fall}; the learning rate is halved to let the noise settle: training error ${error}. ${turns}.`;
-  }
-  const rate = isAutomatic ? ` Learning rate, rising as reg falls: ${inWords(Number(noisy.lr.toPrecision(2)))}.` : "";
-  return `${at}Training error at its floor, ${error}; reg falling: ${fall}. ${turns}.${rate}`;
-}
 
 function setUp(root, isFirst) {
   const settings = JSON.parse(root.dataset.settings);
@@ -93,8 +64,8 @@ function setUp(root, isFirst) {
       `with label noise, orange, ${noisy.changes} changes between convex and concave; without, blue and dashed, ${plain.changes}.`);
     plots.forEach((plot, number) => {
       const [of, name] = [["loss", "Training error"], ["reg", "reg"], ["changes", "Convexity changes"]][number];
-      plot.setAttribute("aria-label", `${name} against steps, on a log scale: with label noise ${inWords(noisy[of])}, ` +
-        `without ${inWords(plain[of])}.`);
+      plot.setAttribute("aria-label", `${name} against steps, on a log scale: with label noise ${twoDigits(noisy[of])}, ` +
+        `without ${twoDigits(plain[of])}.`);
     });
     if (aloud) {
       status.textContent = (moves() ? "Running. " : "Paused. ") + readout.textContent;

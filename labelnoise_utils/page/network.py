@@ -22,12 +22,12 @@ RATES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 WIDTHS = (5, 10, 20, 50, 100, 200)
 SEEDS = tuple(range(20))
 
-# The start of the book's quick runs, and a rate that rises as reg falls: a fifth of 1 / reg, at most 0.01.
+# The start of the book's quick runs, and a rate that rises as reg falls.
 START = {"inputStd": 1.7, "outputStd": 1.7}
-AUTOMATIC = {"pull": 0.2, "most": 0.01}
+AUTOMATIC = {"pull": 0.15, "most": 0.01}
 
 ENGINE = ("random", "loop", "schedule", "lines", "two_layer_relu", "worker")
-PAGE = ("playground_pictures.js", "network_pictures.js", "network_link.js", "engine/port.js", "network.js")
+PAGE = ("playground_pictures.js", "network_pictures.js", "network_words.js", "network_link.js", "engine/port.js", "network.js")
 
 Points = tuple[tuple[float, float], ...]
 
@@ -59,9 +59,7 @@ class LiveNetwork:
         inputs = "\n".join(
             (
                 _slider("noise_std", "noise σ", STDS, self.noise_std or 0.5),
-                _slider(
-                    "lr", "learning rate", (0, *rates), self.lr or 0, ("rises as reg falls", *(as_text(rate) for rate in rates))
-                ),
+                _slider("lr", "learning rate", (0, *rates), self.lr or 0, ("rising", *(as_text(rate) for rate in rates))),
                 _slider("width", "hidden units", WIDTHS, self.width),
                 _slider("seed", "start (seed)", SEEDS, self.seed),
             )
@@ -134,7 +132,7 @@ def live_network(
     same examples without noise runs beside it. First both fit, slowly enough for the eye; then thousands of steps pass in a
     frame, and where there is noise reg falls and the function loses its changes between convex and concave.
 
-    Without an ``lr`` the rate is ``min(0.01, 0.2 / reg)``, looked at every 100 steps, so that a step always takes about the
+    Without an ``lr`` the rate is ``min(0.01, 0.15 / reg)``, looked at every 100 steps, so that a step always takes about the
     same part of the error while reg falls. Once reg is level it is halved six times, 2e5 steps each, and the run ends.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside. A run is

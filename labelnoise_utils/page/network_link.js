@@ -6,7 +6,7 @@ const rounded = (value) => Number(value.toFixed(3));
 
 function writeLink({ preset, points, noiseIsOn, inputs }) {
   const chosen = new URLSearchParams();
-  chosen.set("points", preset || points.map((point) => point.map(rounded).join("_")).join("~"));
+  chosen.set("points", preset || points.map((point) => point.map(rounded).join("_")).join("*"));
   for (const [name, input] of Object.entries(inputs)) chosen.set(name, JSON.parse(input.dataset.values)[input.value]);
   if (!noiseIsOn) chosen.set("noise", "off");
   try {
@@ -25,7 +25,7 @@ function readLink(presets, inputs, mostPoints) {
     if (at >= 0) input.value = at;
   }
   const named = chosen.get("points") || "";
-  const own = named.split("~").map((pair) => pair.split("_").map(Number));
+  const own = named.split("*").map((pair) => pair.split("_").map(Number));
   const isGood = own.length >= 2 && own.length <= mostPoints && own.every((one) => one.length === 2 && one.every(Number.isFinite));
   const preset = named in presets ? named : isGood ? "" : Object.keys(presets)[0];
   return { preset, points: preset ? presets[preset] : own, noiseIsOn: chosen.get("noise") !== "off" };

@@ -70,5 +70,5 @@ function drawHistory(surface, histories, { of, name, isCount = false, floor = 0 
   const counts = Array.from({ length: Math.floor(high / step) + 1 }, (_, i) => i * step);
   const yTicks = isCount ? counts.map((k) => [y(k), String(k)]) : decadeTicks(low, high, 4).map((k) => [y(10 ** k), powerOfTen(k)]);
   axes(surface, xTicks, yTicks, "steps", "");
-  text(pen, name, box.left - 40, 10);
+  text(pen, name, box.left - 4, 10);
 }
