@@ -6,7 +6,7 @@ Ornstein-Uhlenbeck like process" (COLT 2020).
 
 from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
 from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
-from .page import check, explore, how_much_longer, live_sensing, live_units, playground, plots
+from .page import check, explore, how_much_longer, live_network, live_sensing, live_units, playground, plots
 from .regularizer import (
     Estimate,
     NotCoveredError,
@@ -88,6 +88,7 @@ __all__ = [
     "implicit_regularizer",
     "is_non_repellent",
     "linearize",
+    "live_network",
     "live_sensing",
     "live_units",
     "matrix_sensing",

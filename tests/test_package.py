@@ -130,6 +130,7 @@ def public_calls():
     yield "live_sensing", lambda: ln.live_sensing(dim=8, seed=3)._repr_html_()
     yield "live_units", lambda: ln.live_units("logistic", width=6)._repr_html_()
     yield "playground", lambda: ln.playground(lr=0.01, seed=3)._repr_html_()
+    yield "live_network", lambda: ln.live_network(width=20, seed=3)._repr_html_()
     yield "explore", lambda: ln.explore(lambda lr: Figure(), lr=[0.1, 0.2])
     yield (
         "plots",

@@ -4,6 +4,7 @@ from . import plots
 from .checks import check
 from .exploration import Exploration, explore
 from .longer import how_much_longer
+from .network import LiveNetwork, live_network
 from .sensing import live_sensing
 from .stage import LiveFigure
 from .units import live_units
@@ -12,10 +13,12 @@ from .valley import Playground, playground
 __all__ = [
     "Exploration",
     "LiveFigure",
+    "LiveNetwork",
     "Playground",
     "check",
     "explore",
     "how_much_longer",
+    "live_network",
     "live_sensing",
     "live_units",
     "playground",
