@@ -42,8 +42,7 @@ function makeUnits(root, settings, controls) {
     run.t += steps;
     run.since += steps;
     // Means over about the last third of the steps since something was changed.
-    const weight = Math.min(1, Math.max(0.02, (3 * steps) / (run.since + 1))) || 0;
-    const part = run.since ? weight : 1;
+    const part = run.since ? Math.min(1, Math.max(0.02, (3 * steps) / run.since)) : 1;
     run.error += part * (model.loss(theta, data) - run.error);
     run.reg += part * (model.reg(theta, data) - run.reg);
   };
@@ -152,7 +151,7 @@ function makeUnits(root, settings, controls) {
     line(pen, [[box.left, level], [right, level]], { width: 1.5, dash: [5, 3] });
     dot(pen, box.right - 12, level, PLAIN, 9);
     text(pen, `y = ${inWords(run.values.y)}`, right - 4, level - 11, { align: "right", ground: true });
-    axes(surface, [], [0, 1, 2, 3].map((o) => [y(o), `${o}`]), `the ${run.width} units`, "output c h of a unit");
+    axes(surface, [], [-3, -2, -1, 0, 1, 2, 3].filter((o) => y(o) <= box.bottom).map((o) => [y(o), `${o}`]), `the ${run.width} units`, "output c h of a unit");
     text(pen, "The outputs add up to the label y. Drag it.", box.left - 36, 10);
   };
 
