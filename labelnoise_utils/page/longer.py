@@ -26,8 +26,9 @@ def how_much_longer(change: Change = "noise", by: float = 2.0, *, model: Model =
     the setting before and several with the one after, all from zero training error, until the mean of their reg has halved,
     and puts the ratio of the two times with its standard error (jackknife over the runs) beside the answer and beside what
     the law says. By the law reg is a function of ``lr**2 noise_std**2 t / B``, so the ratio is ``by**-2`` for noise and
-    learning rate and ``by`` for the batch. To first order in lr: the training error acts like further noise, so a second prediction
-    has ``noise_std**2 / B`` plus the training error that the runs had. Nothing is stored: other seeds, another measurement.
+    learning rate and ``by`` for the batch. That is to first order in lr: the training error acts like further noise, so a
+    second prediction has ``noise_std**2 / B`` plus the training error that the runs had. Nothing is
+    stored: other seeds, another measurement.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside.
 

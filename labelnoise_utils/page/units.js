@@ -20,7 +20,7 @@ function makeUnits(root, settings, controls) {
     };
     change("noise_std", values);
     run.firstReg = model.reg(run.theta, run.data);
-    advance(0);
+    look(0);
   };
 
   // What needs no new start: a new label or noise. The pace begins slowly again.
@@ -34,17 +34,21 @@ function makeUnits(root, settings, controls) {
     return true;
   };
 
+  // Means of error and reg over about the last third of the steps since something was changed.
+  const look = (steps) => {
+    const part = run.since ? Math.min(1, Math.max(0.02, (3 * steps) / run.since)) : 1;
+    run.error += part * (run.model.loss(run.theta, run.data) - run.error);
+    run.reg += part * (run.model.reg(run.theta, run.data) - run.reg);
+  };
   const advance = (steps) => {
     const { model, theta, data, lr, nextWord, values } = run;
-    for (let k = 0; k < steps; k++) {
-      model.step(theta, data, 0, values.noise_std * meanSign(nextWord, 1), lr);
+    for (let left = steps; left > 0; left -= 512) {
+      const piece = Math.min(left, 512);
+      for (let k = 0; k < piece; k++) model.step(theta, data, 0, values.noise_std * meanSign(nextWord, 1), lr);
+      run.t += piece;
+      run.since += piece;
+      look(piece);
     }
-    run.t += steps;
-    run.since += steps;
-    // Means over about the last third of the steps since something was changed.
-    const part = run.since ? Math.min(1, Math.max(0.02, (3 * steps) / run.since)) : 1;
-    run.error += part * (model.loss(theta, data) - run.error);
-    run.reg += part * (model.reg(theta, data) - run.reg);
   };
 
   const units = () => Array.from(run.model.hidden(run.theta, run.data, 0), (h, i) => {
