@@ -85,14 +85,19 @@ def embedded(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8").strip().replace("</", "<\\/")
 
 
-def script(*names: str) -> str:
+def script(*names: str, engine: Sequence[str] = ()) -> str:
     """Some JavaScript files of this folder as one script, whose names no other script on the page sees.
 
     Args:
         names: of the files, each before those that use it.
+        engine: files that run in a worker: together the body of a function ``engine(port)`` that ``names`` can use. None
+            of what is in it has a name outside; ``port.js`` makes the worker of its text.
 
     Returns:
         A script element.
     """
     inside = "\n\n".join(map(embedded, names))
+    if engine:
+        body = "\n\n".join(map(embedded, engine))
+        inside = f"function engine(port) {{\n{body}\n}}\n\n{inside}"
     return f'<script>(() => {{\n"use strict";\n{inside}\n}})();</script>'
