@@ -13,7 +13,7 @@ from ..arguments import as_nonnegative, as_positive
 from ..data import twelve_points
 from .controls import as_text
 from .offline import embedded, script
-from .valley import _as_count, _slider
+from .stage import as_count, slider
 
 MAX_POINTS = 40
 MAX_WIDTH = 500
@@ -58,10 +58,10 @@ class LiveNetwork:
         rates = sorted({*RATES, *([self.lr] if self.lr else [])})
         inputs = "\n".join(
             (
-                _slider("noise_std", "noise σ", STDS, self.noise_std or 0.5),
-                _slider("lr", "learning rate", (0, *rates), self.lr or 0, ("rising", *(as_text(rate) for rate in rates))),
-                _slider("width", "hidden units", WIDTHS, self.width),
-                _slider("seed", "start (seed)", SEEDS, self.seed),
+                slider("noise_std", "noise σ", STDS, self.noise_std or 0.5),
+                slider("lr", "learning rate", (0, *rates), self.lr or 0, ("rising", *(as_text(rate) for rate in rates))),
+                slider("width", "hidden units", WIDTHS, self.width),
+                slider("seed", "start (seed)", SEEDS, self.seed),
             )
         )
         names = {"given": "as given", "twelve": "the book's twelve", "bumps": "two bumps", "sine": "a sine", "step": "a step"}
@@ -163,8 +163,8 @@ def live_network(
         _as_points(x, y),
         as_nonnegative("noise_std", noise_std),
         None if lr is None else as_positive("lr", lr),
-        _as_count("width", width, 1, MAX_WIDTH),
-        _as_count("seed", seed, 0, 2**32 - 1),
+        as_count("width", width, 1, MAX_WIDTH),
+        as_count("seed", seed, 0, 2**32 - 1),
     )
 
 
