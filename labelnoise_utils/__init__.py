@@ -6,7 +6,7 @@ Ornstein-Uhlenbeck like process" (COLT 2020).
 
 from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
 from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
-from .page import check, explore, how_much_longer, live_sensing, live_units, playground, plots
+from .page import check, explore, how_much_longer, live_sensing, live_units, playground, plots, push
 from .regularizer import (
     Estimate,
     NotCoveredError,
@@ -102,6 +102,7 @@ __all__ = [
     "plots",
     "project_to_zero_error",
     "psd_uniqueness_bound",
+    "push",
     "random_two_kinks",
     "register_rule",
     "regularizer_by_module",

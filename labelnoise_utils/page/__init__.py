@@ -4,6 +4,7 @@ from . import plots
 from .checks import check
 from .exploration import Exploration, explore
 from .longer import how_much_longer
+from .push import push
 from .sensing import live_sensing
 from .stage import LiveFigure
 from .units import live_units
@@ -20,4 +21,5 @@ __all__ = [
     "live_units",
     "playground",
     "plots",
+    "push",
 ]
