@@ -6,6 +6,7 @@ from .exploration import Exploration, explore
 from .longer import how_much_longer
 from .push import push
 from .sensing import live_sensing
+from .space import cloud_in_space
 from .stage import LiveFigure
 from .units import live_units
 from .valley import Playground, playground
@@ -15,6 +16,7 @@ __all__ = [
     "LiveFigure",
     "Playground",
     "check",
+    "cloud_in_space",
     "explore",
     "how_much_longer",
     "live_sensing",

@@ -50,15 +50,6 @@ function makePush(root, settings, controls) {
   }
 
   const mirrorNow = () => mirrored(model, state.foot, state.distance, lr, state.on);
-  // The steps of both points with the noise + and -: they differ from the mean by (0, 0) and (0, 1).
-  const withNoise = (mirror) => {
-    if (!state.on["00"] && !state.on["01"]) return null;
-    return mirror.pair.map(({ at }) => [1, -1].map((sign) => {
-      const moved = Float64Array.from(at);
-      stepByTerms(model, moved, state.foot, sign * noiseStd, lr, state.on);
-      return [moved[0] - at[0], moved[1] - at[1]];
-    }));
-  };
   const hasPrediction = () => state.on["10"];
 
   const signed = (x) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(2)}`;
@@ -103,7 +94,7 @@ function makePush(root, settings, controls) {
       const mirror = mirrorNow();
       const shared = { cloud: state.cloud, hasPrediction: hasPrediction() };
       const [one, two, three] = [clear(plane, 40), clear(runs, 40), clear(way, 8)];
-      if (one) drawMirror(one, { ...state, mirror, noise: withNoise(mirror) });
+      if (one) drawMirror(one, { ...state, mirror });
       const valleys = state.frozen ? [1 - noiseStd, 1 + noiseStd] : [];
       if (two) drawCloud(two, { ...shared, valleys });
       if (three) drawWay(three, shared);

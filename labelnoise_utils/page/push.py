@@ -21,7 +21,7 @@ LARGEST_PULL = 0.5
 
 
 def push(
-    *, u: float = 2.0, distance: float = 0.4, lr: float = 0.02, noise_std: float = 0.5, particles: int = 200, seed: int = 0
+    *, u: float = 1.7, distance: float = 0.5, lr: float = 0.02, noise_std: float = 0.5, particles: int = 200, seed: int = 0
 ) -> LiveFigure:
     """Let the reader find out why a cloud on a valley is pushed: a point to drag, its mirror twin, and the sum of their steps.
 
@@ -88,7 +88,7 @@ def push(
 {slider("distance", "distance across", DISTANCES, distance)}
 {speed_slider()}
 </div>
-<p class="labelnoise-hint">Drag the blue point, along the valley too. The thin orange line at a step's end: the same step with noise.</p>"""
+<p class="labelnoise-hint">Drag the blue point, across the valley and along it. Its steps are drawn without their noise, whose mean is 0.</p>"""
     text = (
         f"A point across the valley u v = 1 at u = {as_text(u)}, its mirror twin, and a cloud of {particles} runs "
         f"with lr = {as_text(lr)}, σ = {as_text(noise_std)}"

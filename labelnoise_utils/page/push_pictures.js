@@ -57,8 +57,8 @@ function inside({ pen, box }, draw) {
   pen.restore();
 }
 
-// A point across the valley and its twin; the noise of both is left out, whose mean is zero.
-function drawMirror(surface, { foot, distance, mirror, noise }) {
+// A point across the valley and its twin; the noise of a step is left out, whose mean is zero.
+function drawMirror(surface, { foot, distance, mirror }) {
   const { pen, box } = surface;
   const scale = pushScale(box);
   const place = ([u, v]) => [scale.x(u), scale.y(v)];
@@ -73,14 +73,6 @@ function drawMirror(surface, { foot, distance, mirror, noise }) {
     drawGround(surface, scale, [0.5, 1.5]);
     const direction = valleyAt(foot).across;
     line(pen, [place(add(centre, direction, -1)), place(add(centre, direction, 1.2))], { colour: GREY, dash: [4, 4] });
-    if (noise) {
-      // Where a step with the noise + and - ends: it changes the length of a step, not its side.
-      pair.forEach(({ at }, i) => {
-        const ends = noise[i].map((step) => place(add(at, step, factor)));
-        line(pen, ends, { colour: NOISE, width: 1.2 });
-        for (const [px, py] of ends) dot(pen, px, py, NOISE, 2.5);
-      });
-    }
     for (const { at, step } of pair) arrow(pen, place(at), place(add(at, step, factor)), { colour: STEP_COLOUR });
     arrow(pen, place(centre), place(add(centre, sum, sumFactor)), { colour: "#7a7a7a", width: 1.5 });
     arrow(pen, place(centre), place(add(centre, along, mirror.along * sumFactor)), { colour: SUM_COLOUR, width: 4.5 });
@@ -107,6 +99,13 @@ function drawMirror(surface, { foot, distance, mirror, noise }) {
   legend(pen, [[`sum × ${count(sumFactor)}`, all], ["along the valley", down]], 2, 28);
 }
 
+// Each point with its neighbours: the mean of some hundred runs still trembles across the valley.
+const smoothed = (way) => way.map((_, i) => {
+  const reach = Math.min(12, i, way.length - 1 - i);
+  const near = way.slice(i - reach, i + reach + 1);
+  return [0, 1].map((k) => near.reduce((sum, at) => sum + at[k], 0) / near.length);
+});
+
 function drawCloud(surface, { cloud, hasPrediction, valleys }) {
   const { pen, box } = surface;
   const scale = pushScale(box);
@@ -120,8 +119,9 @@ function drawCloud(surface, { cloud, hasPrediction, valleys }) {
     pen.globalAlpha = 0.45;
     for (let i = 0; i < cloud.u.length; i++) if (!cloud.lost[i]) dot(pen, ...place(cloud.u[i], cloud.v[i]), NOISE, 2);
     pen.globalAlpha = 1;
-    line(pen, cloud.way.map(([u, v]) => place(u, v)), { colour: "#fff", width: 4.5 });
-    line(pen, cloud.way.map(([u, v]) => place(u, v)), { colour: NOISE, width: 2.5 });
+    const way = smoothed(cloud.way).map((at) => place(...at));
+    line(pen, way, { colour: "#fff", width: 4.5 });
+    line(pen, way, { colour: NOISE, width: 2.5 });
     if (hasPrediction) {
       const { expected: f } = cloud;
       const [x, y] = place(f, 1 / f);
