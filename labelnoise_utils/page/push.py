@@ -88,7 +88,8 @@ def push(
 {slider("distance", "distance across", DISTANCES, distance)}
 {speed_slider()}
 </div>
-<p class="labelnoise-hint">Drag the blue point, across the valley and along it. Its steps are drawn without their noise, whose mean is 0.</p>"""
+<p class="labelnoise-hint">Drag the blue point, across the valley and along it. Its steps are drawn without their noise, whose mean is 0. What the sum (grey)
+has across the valley the walls take back; what it has along it (green) stays.</p>"""
     text = (
         f"A point across the valley u v = 1 at u = {as_text(u)}, its mirror twin, and a cloud of {particles} runs "
         f"with lr = {as_text(lr)}, σ = {as_text(noise_std)}"

@@ -66,7 +66,7 @@ function drawMirror(surface, { foot, distance, mirror }) {
   const { along } = valleyAt(foot);
   const lengths = pair.map(({ step }) => Math.hypot(...step));
   const factor = magnified(Math.max(...lengths), 0.75, 1000);
-  const sumFactor = magnified(Math.hypot(...sum), 0.75, 5000);
+  const sumFactor = magnified(Math.hypot(...sum), 0.9, 5000);
   const centre = [foot, 1 / foot];
   const add = ([u, v], [du, dv], times) => [u + times * du, v + times * dv];
   inside(surface, () => {
@@ -98,13 +98,6 @@ function drawMirror(surface, { foot, distance, mirror }) {
   legend(pen, [[`a step, × ${count(factor)}`, steps]], 2, 10);
   legend(pen, [[`sum × ${count(sumFactor)}`, all], ["along the valley", down]], 2, 28);
 }
-
-// Each point with its neighbours: the mean of some hundred runs still trembles across the valley.
-const smoothed = (way) => way.map((_, i) => {
-  const reach = Math.min(12, i, way.length - 1 - i);
-  const near = way.slice(i - reach, i + reach + 1);
-  return [0, 1].map((k) => near.reduce((sum, at) => sum + at[k], 0) / near.length);
-});
 
 function drawCloud(surface, { cloud, hasPrediction, valleys }) {
   const { pen, box } = surface;

@@ -1,12 +1,12 @@
 // A round cloud that drifts along a valley in space. three_parameters.js, pen.js, stage.js, turn.js and space_valley.js
 // stand before this in the same function.
 const [LOW_REG, HIGH_REG] = [[170, 205, 235], [8, 48, 107]]; // colours of the valley
-const CENTRE = [1.55, 0.85, 0.25];
+const CENTRE = [1.4, 0.8, 0];
 const FLOOR = -1.3;
 const ENDS = [-0.9, 1.318]; // angles between which the valley is drawn
 const START_VIEW = { turn: 0.55, tilt: 0.45 };
 
-function makeSpace(root, settings) {
+function makeSpace(root, settings, controls) {
   const [space, fall] = root.querySelectorAll("canvas");
   const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
   const model = makeThreeParameters();
@@ -33,7 +33,7 @@ function makeSpace(root, settings) {
   const drawSpace = (surface) => {
     const { pen, width, height } = surface;
     const along = values.view === "along";
-    const unit = Math.min(width / 3.6, height / 3.3);
+    const unit = Math.min(width / 3.7, height / 4);
     const project = along
       ? makeProjection(alongTheValley(), surface, spaceAt(cloud.angle), 3 * unit)
       : makeProjection(view, surface, CENTRE, unit);
@@ -67,15 +67,25 @@ function makeSpace(root, settings) {
       return { depth, draw: () => dot(pen, x, y, mixed([213, 94, 0], [245, 190, 150], (depth + 0.8) / 2.2), (along ? 3 : 2.4) * size) };
     });
     for (const one of [...pieces, ...dots].sort((a, b) => b.depth - a.depth)) one.draw();
-    for (const side of [1, -1]) {
-      const { x, y } = project(spaceAt((side * Math.PI) / 4));
-      if (!along) ring(pen, x, y);
+    if (along) {
+      // Twice the predicted standard deviation, the same in every direction.
+      pen.beginPath();
+      pen.arc(width / 2, height / 2, 6 * unit * Math.sqrt(settings.lr) * values.noise_std, 0, 2 * Math.PI);
+      [pen.strokeStyle, pen.lineWidth] = ["#000", 1.2];
+      pen.stroke();
+    } else {
+      for (const side of [1, -1]) {
+        const { x, y } = project(spaceAt((side * Math.PI) / 4));
+        ring(pen, x, y);
+      }
     }
-    if (!along) path(cloud.way, { colour: "#000", width: 1.5 });
+    if (!along) path(smoothed(cloud.way), { colour: "#000", width: 1.5 });
     const row = (colour) => (x, y) => line(pen, [[x - 8, y], [x + 8, y]], { colour, width: 4 });
     legend(pen, [["valley, reg 5", row(mixed(LOW_REG, HIGH_REG, 0))], ["reg 8", row(mixed(LOW_REG, HIGH_REG, 1))],
       ["a run", (x, y) => dot(pen, x, y, NOISE, 3)]], 2, 10);
-    if (!along) {
+    if (along) {
+      text(pen, "circle: twice the predicted width √lr σ", 2, 30);
+    } else {
       legend(pen, [["mean", (x, y) => line(pen, [[x - 8, y], [x + 8, y]], { width: 1.5 })],
         ["least reg", (x, y) => ring(pen, x, y)]], 2, 30);
     }
@@ -106,7 +116,16 @@ function makeSpace(root, settings) {
     if (one) drawSpace(one);
     if (two) drawFall(two);
   };
-  makeTurnable(space, view, draw);
+  // A hand that turns the view along the valley leaves it, from where it is.
+  makeTurnable(space, view, (by) => {
+    if (values.view === "along") {
+      const { turn, tilt } = alongTheValley();
+      [view.turn, view.tilt] = [turn + by[0], tilt + by[1]];
+      controls.inputs.find((one) => one.name === "view").value = "side";
+      values = controls.values();
+    }
+    draw();
+  });
 
   const words = () => {
     const at = `After ${count(cloud.t)} steps: `;

@@ -1,13 +1,13 @@
 // A scene in space that a hand turns: pen.js stands before this.
 
 // Turns with the mouse, a finger (sideways; up and down it scrolls the page) and the arrow keys of the canvas that has the
-// focus. turned() is called after each move.
+// focus. turned([turn, tilt]) is called after each move, with its angles.
 function makeTurnable(canvas, view, turned) {
   const by = (turn, tilt) => {
     view.turn += turn;
-    view.tilt = Math.max(-0.3, Math.min(1.4, view.tilt + tilt));
+    view.tilt = Math.max(-0.6, Math.min(1.4, view.tilt + tilt));
     view.touched = true;
-    turned();
+    turned([turn, tilt]);
   };
   let last = null;
   canvas.tabIndex = 0;
