@@ -136,11 +136,11 @@ function setUp(root) {
 
   // In the automatic speed the fit takes seconds, whatever the learning rate: so many frames for the error to fall by a factor
   // e, where the valley is met. From then on each frame goes a hundredth further.
-  const FRAMES = 50;
+  const FRAMES = 80;
   const pace = () => {
     if (chosen("speed")) return chosen("speed");
     const fold = 1 / (2 * run.parameters.lr * Math.hypot(run.first.s, 2));
-    const slow = Math.min(5, Math.max(0.1, fold / FRAMES));
+    const slow = Math.min(5, Math.max(0.05, fold / FRAMES));
     const since = run.settled ? run.t - run.settled.t : Math.max(0, run.t - 10 * fold);
     return Math.min(2000, Math.max(slow, since / 100));
   };

@@ -109,7 +109,7 @@ function drawError(surface, run) {
   const rows = [["mean (uv − 1)²", (px, py) => line(pen, [[px - 10, py], [px + 10, py]], { colour: NOISE, width: 3 })]];
   if (floor > 0) {
     line(pen, [[box.left, y(floor)], [box.right, y(floor)]], { width: 1.2 });
-    rows.push(["its floor, predicted", (px, py) => line(pen, [[px - 10, py], [px + 10, py]], { width: 1.2 })]);
+    rows.push(["its floor now, predicted", (px, py) => line(pen, [[px - 10, py], [px + 10, py]], { width: 1.2 })]);
   }
   legend(pen, rows, 4, 10);
   const decades = Array.from({ length: high - low + 1 }, (_, i) => low + i);
