@@ -12,7 +12,7 @@ LONGEST := $(foreach number,07 06 11 10 08 03,$(wildcard notebooks/$(number)_*.i
 NOTEBOOKS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard notebooks/*.ipynb))
 PACKAGE := $(shell find labelnoise_utils -type f -not -path '*/__pycache__/*')
 TEXT_NOTEBOOKS := $(shell grep -l '^file_format: mystnb' book/*.md)
-PAGES := _config.yml _toc.yml $(shell find book -type f)
+PAGES := _config.yml _toc.yml tests/layer_classes.py $(shell find book -type f)
 
 INSTALLED := .venv/.installed
 EXECUTED := _build/.executed

@@ -6,7 +6,7 @@ Ornstein-Uhlenbeck like process" (COLT 2020).
 
 from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
 from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
-from .page import check, explore, live_network, playground, plots
+from .page import check, explore, how_much_longer, live_network, live_sensing, live_units, playground, plots
 from .regularizer import (
     Estimate,
     NotCoveredError,
@@ -84,10 +84,13 @@ __all__ = [
     "evaluating",
     "expanded_sgd",
     "explore",
+    "how_much_longer",
     "implicit_regularizer",
     "is_non_repellent",
     "linearize",
     "live_network",
+    "live_sensing",
+    "live_units",
     "matrix_sensing",
     "minimal_interpolant",
     "minimum_convexity_changes",

@@ -3,7 +3,23 @@
 from . import plots
 from .checks import check
 from .exploration import Exploration, explore
-from .network import LiveNetwork, live_network
+from .longer import how_much_longer
+from .network import live_network
+from .sensing import live_sensing
+from .stage import LiveFigure
+from .units import live_units
 from .valley import Playground, playground
 
-__all__ = ["Exploration", "LiveNetwork", "Playground", "check", "explore", "live_network", "playground", "plots"]
+__all__ = [
+    "Exploration",
+    "LiveFigure",
+    "Playground",
+    "check",
+    "explore",
+    "how_much_longer",
+    "live_network",
+    "live_sensing",
+    "live_units",
+    "playground",
+    "plots",
+]

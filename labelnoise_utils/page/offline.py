@@ -56,12 +56,21 @@ def _input(control: Control) -> str:
     if control.is_numeric:
         texts = escape(json.dumps(control.texts))
         field = f'<input type="range" min="0" max="{len(control.texts) - 1}" value="{start}" data-texts="{texts}"'
-        return f'<label>{label} {field} autocomplete="off"></label><span aria-hidden="true"></span>'
+        value = '<span aria-hidden="true"></span>'
+        return f'<label>{label} {field} autocomplete="off"></label>{value}{_play(control)}'
     options = "".join(
         f'<option value="{number}"{" selected" * (number == start)}>{escape(text)}</option>'
         for number, text in enumerate(control.texts)
     )
     return f'<label>{label} <select autocomplete="off">{options}</select></label><span></span>'
+
+
+def _play(control: Control) -> str:
+    """A button that moves through the values, where there are more of them than a key or two would do."""
+    if not control.has_play:
+        return ""
+    name = escape(control.label)
+    return f'<button type="button" data-label="{name}" aria-label="Play {name}">Play</button>'
 
 
 def embedded(name: str) -> str:

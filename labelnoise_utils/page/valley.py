@@ -1,14 +1,13 @@
 """Label-noise SGD on h = u v as something to play with: the page itself computes it."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 
-from ..arguments import as_integer, as_nonnegative, as_number, as_positive
+from ..arguments import as_nonnegative, as_number, as_positive
 from .controls import as_text
 from .offline import embedded, script
+from .stage import as_count, slider
 
 REACH = 3.0
 MAX_BATCH = 1024
@@ -46,12 +45,12 @@ class Playground:
     def _repr_html_(self) -> str:
         inputs = "\n".join(
             (
-                _slider("lr", "learning rate lr", RATES, self.lr),
-                _slider("noise_std", "noise σ", STDS, self.noise_std),
-                _slider("batch_size", "batch size B", BATCHES, self.batch_size),
-                _slider("u", "start u", PLACES, self.u),
-                _slider("v", "start v", PLACES, self.v),
-                _slider("speed", "speed", tuple(SPEEDS), 0, tuple(SPEEDS.values())),
+                slider("lr", "learning rate lr", RATES, self.lr),
+                slider("noise_std", "noise σ", STDS, self.noise_std),
+                slider("batch_size", "batch size B", BATCHES, self.batch_size),
+                slider("u", "start u", PLACES, self.u),
+                slider("v", "start v", PLACES, self.v),
+                slider("speed", "speed", tuple(SPEEDS), 0, tuple(SPEEDS.values())),
             )
         )
         inside = f"""<style>{embedded("figure.css")}
@@ -74,7 +73,7 @@ class Playground:
 </div>
 </div>
 <p role="status"></p>
-{script("engine/random.js", "valley.js", "playground_pictures.js", "playground.js")}"""
+{script("engine/random.js", "valley.js", "pen.js", "playground_pictures.js", "playground.js")}"""
         settings = f'data-particles="{self.particles}" data-seed="{self.seed}"'
         name = sha256(f"{settings} {inside}".encode()).hexdigest()[:8]
         return f"""<div class="labelnoise-explore labelnoise-playground" id="playground-{name}" role="group"
@@ -135,19 +134,12 @@ def playground(
     return Playground(
         as_positive("lr", lr),
         as_nonnegative("noise_std", noise_std),
-        _as_count("batch_size", batch_size, 1, MAX_BATCH),
+        as_count("batch_size", batch_size, 1, MAX_BATCH),
         _as_place("u", u),
         _as_place("v", v),
-        _as_count("particles", particles, 1, MAX_PARTICLES),
-        _as_count("seed", seed, 0, 2**32 - 1),
+        as_count("particles", particles, 1, MAX_PARTICLES),
+        as_count("seed", seed, 0, 2**32 - 1),
     )
-
-
-def _as_count(name: str, value: object, least: int, most: int) -> int:
-    number = as_integer(name, value, least)
-    if number > most:
-        raise ValueError(f"{name} must be at most {most}, got {number}")
-    return number
 
 
 def _as_place(name: str, value: object) -> float:
@@ -155,14 +147,3 @@ def _as_place(name: str, value: object) -> float:
     if not 0 <= number <= REACH:
         raise ValueError(f"{name} must lie between 0 and {REACH:g}, the plane that is drawn, got {number}")
     return number
-
-
-def _slider(name: str, label: str, offered: Sequence[float], start: float, texts: Sequence[str] | None = None) -> str:
-    """A range input over some values, with the first one among them."""
-    values = sorted({*offered, start})
-    texts = texts or tuple(map(as_text, values))
-    return (
-        f'<label><span>{escape(label)}</span> <input type="range" name="{name}" min="0" max="{len(values) - 1}" '
-        f'value="{values.index(start)}" data-values="{escape(json.dumps(values))}" data-texts="{escape(json.dumps(texts))}" '
-        'autocomplete="off"></label><span aria-hidden="true"></span>'
-    )

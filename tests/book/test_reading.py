@@ -1,16 +1,14 @@
 """A chapter takes as long to read as it says, and no longer than its part allows."""
 
 import pytest
-import yaml
-from repository import ROOT, tool
+from repository import SITE, TOC, tool
 
 pytestmark = pytest.mark.site
 
 READING = tool("reading_time")
-SITE = ROOT / "_build" / "html"
 PARTS = {
     part["caption"]: [entry["file"] for entry in part["chapters"] if entry["file"].startswith("notebooks/")]
-    for part in yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))["parts"]
+    for part in TOC["parts"]
 }
 TRUNK = PARTS["The effect"]
 OTHERS = [chapter for part in PARTS.values() for chapter in part if chapter not in TRUNK]

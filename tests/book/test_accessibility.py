@@ -1,0 +1,24 @@
+"""No page has anything that axe-core finds wrong, but for what is the theme's."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from repository import PAGES
+
+pytestmark = pytest.mark.site
+
+# Rules that the theme breaks on every page, outside the article; inside it they hold like all others.
+THE_THEME_S = {"label-content-name-mismatch", "landmark-unique", "region", "scrollable-region-focusable"}
+OPTIONS = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+def violations(page, scope):
+    found = Axe().run(page, context=scope, options=OPTIONS).response["violations"]
+    return {one["id"]: [node["html"][:150] for node in one["nodes"]] for one in found}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_accessible(server, open_page, name, scheme):
+    page = open_page(f"{server}/{name}.html", color_scheme=scheme)
+    assert violations(page, "article") == {}
+    assert set(violations(page, None)) <= THE_THEME_S
