@@ -22,6 +22,7 @@ function setUpLonger(root) {
     if (source !== range) range.value = Math.log2(guess);
     if (source !== number) number.value = Number(guess.toPrecision(2));
     range.setAttribute("aria-valuetext", `${times(guess)} times as many steps`);
+    nameAxis();
     draw();
   };
   const finish = () => {
@@ -111,15 +112,16 @@ function setUpLonger(root) {
     const other = clouds && clear(curves, 28);
     if (other) drawCurves(other);
   };
+  const nameAxis = () => axis.setAttribute("aria-label", result
+    ? `Axis of the answers: yours ${times(guess)}, measured ${inWords(result.ratio)}, the law ${times(result.law)}.`
+    : `Axis of the answers from 1/8 to 8; yours is ${times(guess)}.`);
   const tell = (aloud) => {
     readout.textContent = words();
     range.disabled = number.disabled = Boolean(clouds);
     go.hidden = Boolean(clouds);
     again.hidden = !clouds;
     root.querySelector(".labelnoise-curves").hidden = !clouds;
-    axis.setAttribute("aria-label", result
-      ? `Axis of the answers: yours ${times(guess)}, measured ${inWords(result.ratio)}, the law ${times(result.law)}.`
-      : `Axis of the answers from 1/8 to 8; yours is ${times(guess)}.`);
+    nameAxis();
     if (result) {
       curves.setAttribute("aria-label", `Mean of reg over that at the start, against steps on a log axis: it has halved after ${count(Math.round(result.times[0]))} steps before the change and ${count(Math.round(result.times[1]))} after it.`);
     }
