@@ -4,7 +4,7 @@ from . import plots
 from .checks import check
 from .exploration import Exploration, explore
 from .longer import how_much_longer
-from .network import LiveNetwork, live_network
+from .network import live_network
 from .push import push
 from .sensing import live_sensing
 from .space import cloud_in_space
@@ -15,7 +15,6 @@ from .valley import Playground, playground
 __all__ = [
     "Exploration",
     "LiveFigure",
-    "LiveNetwork",
     "Playground",
     "check",
     "cloud_in_space",

@@ -1,15 +1,16 @@
-// Sets up every network on a line on the page that is not yet; playground_pictures.js, network_pictures.js, network_words.js,
-// network_link.js and engine/port.js stand before this in the same function, and so does engine.
+// Networks on a line that a worker trains while one moves the points. pen.js, stage.js, network_pictures.js, network_words.js,
+// network_link.js, engine/port.js and the function engine stand before this in the same function.
 const MOST_POINTS = 40;
 const AFTER_CHANGE = 200; // steps in the first frame after a point was moved: the function follows the hand
-const BUDGET = 12; // milliseconds of a frame in which the worker may step
+const TURN = 12; // milliseconds of a frame in which the worker may step
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const byX = (one, other) => one[0] - other[0];
 
-function setUp(root, isFirst) {
+function setUpNetwork(root) {
+  const isFirst = root === document.querySelector(".labelnoise-network"); // the one that the address speaks of
   const settings = JSON.parse(root.dataset.settings);
-  const inputs = Object.fromEntries([...root.querySelectorAll("input")].map((input) => [input.name, input]));
+  const controls = readControls(root);
   const preset = root.querySelector("select");
   const [picture, ...plots] = root.querySelectorAll("canvas");
   const [play, again, noiseSwitch, add, remove] = root.querySelectorAll(".labelnoise-buttons button");
@@ -17,8 +18,7 @@ function setUp(root, isFirst) {
   const readout = root.querySelector(".labelnoise-readout");
   const speed = root.querySelector(".labelnoise-speed");
   const status = root.querySelector("[role=status]");
-  const offered = (name) => JSON.parse(inputs[name].dataset.values);
-  const chosen = (name) => offered(name)[inputs[name].value];
+  const chosen = (name) => controls.values()[name];
   const send = makeEngine(engine);
 
   let points = [];
@@ -26,7 +26,8 @@ function setUp(root, isFirst) {
   let selected = null; // the point that was touched last
   let shown = null; // { runs, first, settled, histories, isAutomatic }
   let running = !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-  let [visible, frame, isAsking] = [false, 0, false];
+  let isAsking = false;
+  let asked = 0; // when, in milliseconds
   let pending = null; // what has changed and the engine does not know yet
   let slowest = 12; // steps in a frame at first
   let steps = 0; // of the last frame
@@ -108,7 +109,7 @@ function setUp(root, isFirst) {
     [pending, isAsking] = [null, true];
     take(await send(message), true);
     isAsking = false;
-    if (!frame) {
+    if (!moves()) {
       draw();
       tell(touched && performance.now() - spoke > 2000);
     }
@@ -116,38 +117,32 @@ function setUp(root, isFirst) {
     keepGoing();
   };
 
-  // The first steps can be told apart; later frames go a fixed part further, until the worker has no time for more.
-  const pace = () => Math.max(slowest, Math.round(shown.runs[0].t / 60));
-  const ask = async () => {
+  // The first steps can be told apart; later frames go a fixed part further, until the worker has no time for more. A page
+  // that misses frames makes up for them.
+  const pace = (frames) => Math.round(Math.min(4, frames) * Math.max(slowest, shown.runs[0].t / 60));
+  const ask = async (time) => {
     isAsking = true;
     const before = shown.runs[0].t;
-    const snapshot = await send({ kind: "advance", steps: pace(), milliseconds: BUDGET });
+    const frames = Math.max(1, (time - asked) / 16.7);
+    asked = time;
+    const snapshot = await send({ kind: "advance", steps: pace(frames), milliseconds: TURN });
     isAsking = false;
     take(snapshot, false);
     steps = shown.runs[0].t - before;
     if (pending) flush();
   };
-  const onFrame = (time) => {
-    frame = 0;
+  const keepGoing = whileSeen(root, (time) => {
     draw();
     if (time - told > 250 || !moves()) {
       tell(touched && (time - spoke > 10_000 || !moves()));
       told = time;
     }
-    if (!visible || !moves()) return;
-    if (!isAsking && shown) ask();
-    keepGoing();
-  };
-  const keepGoing = () => {
-    if (visible && moves() && !frame) frame = requestAnimationFrame(onFrame);
-  };
+    if (moves() && !isAsking && shown) ask(time);
+    return moves();
+  });
 
   const showValues = () => {
-    for (const input of Object.values(inputs)) {
-      const words = JSON.parse(input.dataset.texts)[input.value];
-      input.setAttribute("aria-valuetext", words);
-      input.parentElement.nextElementSibling.textContent = words;
-    }
+    controls.show();
     noiseSwitch.textContent = noiseIsOn ? "Switch noise off" : "Switch noise on";
   };
   const showDots = () => {
@@ -166,7 +161,7 @@ function setUp(root, isFirst) {
   };
   const remember = () => {
     touched = true;
-    if (isFirst) writeLink({ preset: preset.value, points, noiseIsOn, inputs });
+    if (isFirst) writeLink({ preset: preset.value, points, noiseIsOn, inputs: controls.inputs });
   };
   const choosePreset = (name) => {
     preset.value = name;
@@ -257,7 +252,7 @@ function setUp(root, isFirst) {
     remember();
     restart();
   });
-  for (const input of Object.values(inputs)) {
+  for (const input of controls.inputs) {
     input.addEventListener("input", () => {
       if (input.name === "noise_std") noiseIsOn = true;
       showValues();
@@ -268,7 +263,7 @@ function setUp(root, isFirst) {
   }
 
   const followLink = () => {
-    const link = isFirst && readLink(settings.presets, inputs, MOST_POINTS);
+    const link = isFirst && readLink(settings.presets, controls.inputs, MOST_POINTS);
     if (!link) return false;
     noiseIsOn = link.noiseIsOn;
     preset.value = link.preset;
@@ -291,8 +286,7 @@ function setUp(root, isFirst) {
     return { ...shown, points };
   };
 
-  root.querySelector(".labelnoise-fallback").hidden = true;
-  root.querySelector(".labelnoise-needs-script").hidden = false;
+  reveal(root);
   if (!followLink()) choosePreset(settings.start);
   showValues();
   showDots();
@@ -307,14 +301,6 @@ function setUp(root, isFirst) {
     showDots();
     draw();
   }).observe(root);
-  new IntersectionObserver(([entry]) => {
-    visible = entry.isIntersecting;
-    keepGoing();
-  }).observe(root);
 }
 
-document.querySelectorAll(".labelnoise-network").forEach((root, number) => {
-  if ("moves" in root.dataset) return;
-  root.dataset.moves = "";
-  setUp(root, number === 0);
-});
+setUpAll("network", setUpNetwork);

@@ -1,10 +1,7 @@
 """A two-layer ReLU network on a line as something to play with: the page itself trains it."""
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from html import escape
 
 import torch
@@ -12,8 +9,7 @@ import torch
 from ..arguments import as_nonnegative, as_positive
 from ..data import twelve_points
 from .controls import as_text
-from .offline import embedded, script
-from .stage import as_count, slider
+from .stage import LiveFigure, as_count, buttons, canvas, live_figure, slider
 
 MAX_POINTS = 40
 MAX_WIDTH = 500
@@ -27,93 +23,10 @@ START = {"inputStd": 1.7, "outputStd": 1.7}
 AUTOMATIC = {"pull": 0.15, "most": 0.01}
 
 ENGINE = ("random", "loop", "schedule", "lines", "two_layer_relu", "worker")
-PAGE = ("playground_pictures.js", "network_pictures.js", "network_words.js", "network_link.js", "engine/port.js", "network.js")
+SCRIPTS = ("network_pictures.js", "network_words.js", "network_link.js", "engine/port.js", "network.js")
+NAMES = {"given": "as given", "twelve": "the book's twelve", "bumps": "two bumps", "sine": "a sine", "step": "a step"}
 
 Points = tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class LiveNetwork:
-    """What :func:`labelnoise_utils.live_network` returns; a notebook or a page shows it, and the reader moves it.
-
-    Attributes:
-        points: the data at first, pairs of x and y.
-        noise_std: standard deviation of the label noise at first.
-        lr: learning rate at first; None where it rises as reg falls.
-        width: hidden units.
-        seed: of the start and of all draws.
-    """
-
-    points: Points
-    noise_std: float
-    lr: float | None
-    width: int
-    seed: int
-
-    def _repr_html_(self) -> str:
-        presets = _presets()
-        start = next((name for name, points in presets.items() if points == self.points), "given")
-        if start == "given":
-            presets = {"given": self.points} | presets
-        rates = sorted({*RATES, *([self.lr] if self.lr else [])})
-        inputs = "\n".join(
-            (
-                slider("noise_std", "noise σ", STDS, self.noise_std or 0.5),
-                slider("lr", "learning rate", (0, *rates), self.lr or 0, ("rising", *(as_text(rate) for rate in rates))),
-                slider("width", "hidden units", WIDTHS, self.width),
-                slider("seed", "start (seed)", SEEDS, self.seed),
-            )
-        )
-        names = {"given": "as given", "twelve": "the book's twelve", "bumps": "two bumps", "sine": "a sine", "step": "a step"}
-        options = "".join(
-            f'<option value="{name}"{" selected" * (name == start)}>{escape(names[name])}</option>' for name in presets
-        )
-        options += '<option value="" hidden>your own</option>'
-        settings = escape(json.dumps(START | AUTOMATIC | {"presets": presets, "start": start, "noiseIsOn": self.noise_std > 0}))
-        canvas = '<canvas role="img" aria-label="{}"></canvas>'
-        inside = f"""<style>{embedded("figure.css")}
-{embedded("network.css")}</style>
-<p class="labelnoise-fallback">{escape(self._in_words())} It needs JavaScript: open the book's page, or trust the notebook.</p>
-<div class="labelnoise-needs-script" hidden>
-<div class="labelnoise-plane">
-{canvas.format("Functions of two networks")}
-<div class="labelnoise-dots" role="group" aria-label="Data points: arrow keys move one, Delete removes it"></div>
-</div>
-<p class="labelnoise-readout"></p>
-<div class="labelnoise-plots">
-{canvas.format("Training error against steps")}
-{canvas.format("reg against steps")}
-{canvas.format("Convexity changes against steps")}
-</div>
-<p class="labelnoise-speed"></p>
-<p class="labelnoise-buttons">
-<button type="button">Start</button>
-<button type="button">Start over</button>
-<button type="button">Switch noise off</button>
-<button type="button">Add a point</button>
-<button type="button">Remove a point</button>
-</p>
-<p class="labelnoise-hint">Drag a point; double-click beside it for another. On the keyboard: Tab to a point, arrows, Delete.
-The address of the page says what you chose: send it.</p>
-<div class="labelnoise-controls">
-<label><span>points</span> <select autocomplete="off">{options}</select></label><span></span>
-{inputs}
-</div>
-</div>
-<p role="status"></p>
-{script(*PAGE, engine=[*(f"engine/{name}.js" for name in ENGINE), "network_worker.js"])}"""
-        name = sha256(f"{settings} {inside}".encode()).hexdigest()[:8]
-        return f"""<div class="labelnoise-explore labelnoise-network" id="network-{name}" role="group"
-aria-label="Label-noise SGD on a network, to play with" data-settings="{settings}" data-ready>
-{inside}
-</div>"""
-
-    def _in_words(self) -> str:
-        rate = "a learning rate that rises as reg falls" if self.lr is None else f"lr = {as_text(self.lr)}"
-        return (
-            f"A two-layer ReLU network of {self.width} hidden units on {len(self.points)} points, trained by SGD with label "
-            f"noise σ = {as_text(self.noise_std)} and without, with {rate}."
-        )
 
 
 def live_network(
@@ -124,7 +37,7 @@ def live_network(
     lr: float | None = None,
     width: int = 50,
     seed: int = 0,
-) -> LiveNetwork:
+) -> LiveFigure:
     """Let a two-layer ReLU network learn a few points in front of the reader, who moves them.
 
     The model is that of :class:`labelnoise_utils.TwoLayerReLU` with ``input_std = output_std = 1.7``, in the page: a step is
@@ -157,14 +70,54 @@ def live_network(
     Source: Figures 2 and 3 of the paper, whose experiment this is.
 
     >>> live_network([-1, 0, 1], [0, 1, 0], width=20)
-    LiveNetwork(points=((-1.0, 0.0), (0.0, 1.0), (1.0, 0.0)), noise_std=0.5, lr=None, width=20, seed=0)
+    A ReLU network of 20 hidden units on 3 points, with label noise of standard deviation 0.5 and without
     """
-    return LiveNetwork(
-        _as_points(x, y),
-        as_nonnegative("noise_std", noise_std),
-        None if lr is None else as_positive("lr", lr),
-        as_count("width", width, 1, MAX_WIDTH),
-        as_count("seed", seed, 0, 2**32 - 1),
+    given = _as_points(x, y)
+    noise_std = as_nonnegative("noise_std", noise_std)
+    lr = None if lr is None else as_positive("lr", lr)
+    width, seed = as_count("width", width, 1, MAX_WIDTH), as_count("seed", seed, 0, 2**32 - 1)
+    presets = _presets()
+    start = next((name for name, points in presets.items() if points == given), "given")
+    if start == "given":
+        presets = {"given": given} | presets
+    options = "".join(
+        f'<option value="{name}"{" selected" * (name == start)}>{escape(NAMES[name])}</option>' for name in presets
+    )
+    rates = sorted({*RATES, *([lr] if lr else [])})
+    inside = f"""<div class="labelnoise-plane">
+{canvas("Functions of two networks")}
+<div class="labelnoise-dots" role="group" aria-label="Data points: arrow keys move one, Delete removes it"></div>
+</div>
+<p class="labelnoise-readout"></p>
+<div class="labelnoise-plots">
+{canvas("Training error against steps")}
+{canvas("reg against steps")}
+{canvas("Convexity changes against steps")}
+</div>
+<p class="labelnoise-speed"></p>
+{buttons("Start", "Start over", "Switch noise off", "Add a point", "Remove a point")}
+<p class="labelnoise-hint">Drag a point; double-click beside it for another. On the keyboard: Tab to a point, arrows, Delete.
+The address of the page says what you chose: send it.</p>
+<div class="labelnoise-controls">
+<label><span>points</span> <select autocomplete="off">{options}<option value="" hidden>your own</option></select></label>
+<span></span>
+{slider("noise_std", "noise σ", STDS, noise_std or 0.5)}
+{slider("lr", "learning rate", (0, *rates), lr or 0, ("rising", *map(as_text, rates)))}
+{slider("width", "hidden units", WIDTHS, width)}
+{slider("seed", "start (seed)", SEEDS, seed)}
+</div>"""
+    return live_figure(
+        "network",
+        inside,
+        label="Label-noise SGD on a network, to play with",
+        text=(
+            f"A ReLU network of {width} hidden units on {len(given)} points, "
+            f"with label noise of standard deviation {as_text(noise_std)} and without"
+        ),
+        scripts=SCRIPTS,
+        settings=START | AUTOMATIC | {"presets": presets, "start": start, "noiseIsOn": noise_std > 0},
+        styles=("network.css",),
+        engine=(*(f"engine/{name}.js" for name in ENGINE), "network_worker.js"),
     )
 
 

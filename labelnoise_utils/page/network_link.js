@@ -7,7 +7,7 @@ const rounded = (value) => Number(value.toFixed(3));
 function writeLink({ preset, points, noiseIsOn, inputs }) {
   const chosen = new URLSearchParams();
   chosen.set("points", preset || points.map((point) => point.map(rounded).join("_")).join("*"));
-  for (const [name, input] of Object.entries(inputs)) chosen.set(name, JSON.parse(input.dataset.values)[input.value]);
+  for (const { name, dataset, value } of inputs) chosen.set(name, JSON.parse(dataset.values)[value]);
   if (!noiseIsOn) chosen.set("noise", "off");
   try {
     history.replaceState(history.state, "", LINK + chosen);
@@ -20,8 +20,8 @@ function writeLink({ preset, points, noiseIsOn, inputs }) {
 function readLink(presets, inputs, mostPoints) {
   if (!location.hash.startsWith(LINK)) return null;
   const chosen = new URLSearchParams(location.hash.slice(LINK.length));
-  for (const [name, input] of Object.entries(inputs)) {
-    const at = JSON.parse(input.dataset.values).indexOf(Number(chosen.get(name) ?? NaN));
+  for (const input of inputs) {
+    const at = JSON.parse(input.dataset.values).indexOf(Number(chosen.get(input.name) ?? NaN));
     if (at >= 0) input.value = at;
   }
   const named = chosen.get("points") || "";

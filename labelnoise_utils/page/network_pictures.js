@@ -1,4 +1,4 @@
-// The pictures of the network on a line; playground_pictures.js stands before this in the same function.
+// The pictures of the network on a line; pen.js stands before this in the same function.
 const PLAIN = "#0072B2";
 const STYLES = [{ colour: NOISE, width: 3 }, { colour: PLAIN, width: 1.8, dash: [6, 4] }]; // with noise, without
 const VIEW = { left: -1.06, right: 1.06, low: -1.05, high: 1.25 };
@@ -15,7 +15,7 @@ function lineScale(box) {
   };
 }
 
-function legend({ pen, width }, entries) {
+function drawNames({ pen, width }, entries) {
   let at = 50;
   for (const [words, style] of entries) {
     line(pen, [[at, 11], [at + 24, 11]], style);
@@ -37,7 +37,7 @@ function drawFunctions(surface, runs) {
     line(pen, Array.from(curve, (_, i) => at(i)), STYLES[number]);
   }
   pen.restore();
-  legend(surface, [["with label noise", STYLES[0]], ["without", STYLES[1]]]);
+  drawNames(surface, [["with label noise", STYLES[0]], ["without", STYLES[1]]]);
   const xTicks = [-1, -0.5, 0, 0.5, 1];
   const yTicks = [-1, -0.5, 0, 0.5, 1];
   axes(surface, xTicks.map((k) => [x(k), inWords(k)]), yTicks.map((k) => [y(k), inWords(k)]), "x", "output h(x)");

@@ -1,4 +1,4 @@
-// What the network on a line says of itself; playground_pictures.js stands before this in the same function.
+// What the network on a line says of itself; pen.js stands before this in the same function.
 
 // Where the training error stands while noise of variance s^2 goes on: lr s^2 reg / (1 - lr reg), to first order.
 function errorFloor({ lr, reg, noiseStd }) {

@@ -13,6 +13,7 @@ import labelnoise_utils as ln
 FIGURES = {
     "units": ln.live_units,
     "sensing": ln.live_sensing,
+    "network": ln.live_network,
     "longer": ln.how_much_longer,
     "longer-relu": lambda **settings: ln.how_much_longer("lr", 0.5, model="relu", **settings),
 }
