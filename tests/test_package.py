@@ -126,6 +126,8 @@ def public_calls():
     yield "UnitClasses", lambda: ln.UnitClasses(**vars(ln.unit_classes(*sigmoidal, tol=0.1)))
     yield "one_data_point", lambda: ln.one_data_point.network([1.0, 2.0], torch.ones(1, 2), "tanh")
     yield "check", lambda: ln.check("one", 1, 1)
+    yield "push", lambda: ln.push(u=1.2, distance=-0.3)._repr_html_()
+    yield "cloud_in_space", lambda: ln.cloud_in_space(seed=3)._repr_html_()
     yield "how_much_longer", lambda: ln.how_much_longer("batch", 4)._repr_html_()
     yield "live_sensing", lambda: ln.live_sensing(dim=8, seed=3)._repr_html_()
     yield "live_units", lambda: ln.live_units("logistic", width=6)._repr_html_()

@@ -63,7 +63,7 @@ class TestInABrowser:
             for _ in range(len(page.locator("button, input, select").all())):
                 page.keyboard.press("Tab")
                 reached.append(page.evaluate("document.activeElement.name || document.activeElement.textContent"))
-            assert reached[:3] == ["Start", "Start again", reached[2]] and len(set(reached)) == len(reached)
+            assert reached[:2] == ["Start", "Start again"] and len(set(reached)) == len(reached)
             assert page.locator("canvas").first.evaluate("(one) => one.width > 100")
 
         browse(FIGURES[name]().html, act=act, view=view, **STILL)
