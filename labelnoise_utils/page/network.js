@@ -2,6 +2,7 @@
 // network_link.js, engine/port.js and the function engine stand before this in the same function.
 const MOST_POINTS = 40;
 const AFTER_CHANGE = 200; // steps in the first frame after a point was moved: the function follows the hand
+const LIMIT = 1000; // of a residual, where labels are about 1: beyond it units die and a line is left, or nothing is
 const TURN = 12; // milliseconds of a frame in which the worker may step
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -92,7 +93,7 @@ function setUpNetwork(root) {
   // New networks from the start of the seed, or a change that those that run live through.
   const restart = () => {
     const options = { width: chosen("width"), inputStd: settings.inputStd, outputStd: settings.outputStd };
-    pending = { kind: "start", options, data: data(), seed: chosen("seed"), runs: noises(), rate: rate(), theta: null };
+    pending = { kind: "start", options, data: data(), seed: chosen("seed"), runs: noises(), rate: rate(), limit: LIMIT };
     slowest = 12;
     flush();
   };
