@@ -23,6 +23,10 @@ from torch.nn.utils import parameters_to_vector
 from torch.profiler import ProfilerActivity, profile
 
 import labelnoise_utils as ln
+from labelnoise_utils.regularizer.exact import NUMBERS_CROSSCHECKED
+from labelnoise_utils.regularizer.ghost import Cover, h_and_norms
+from labelnoise_utils.regularizer.hypothesis import Hypothesis, trainable
+from labelnoise_utils.regularizer.inputs import Examples
 
 from .table import cpu_times, print_head, print_row
 
@@ -36,6 +40,10 @@ BACKPACK, OPACUS = "BackPACK, BatchL2Grad", "Opacus, grad_sample"
 CLIPPING = "Opacus, norms of its fast clipping"
 PASS = "one forward and backward pass"
 VMAP, LOOP = "torch.func, vmap(grad)", "a loop over the examples"
+
+UNCHECKED = "the norms alone"
+ONE_MORE = "only a plain loop on one example, small tensors"
+WHOLE = "only a plain loop on one example, all tensors"
 
 REG, FUNC = "ln.implicit_regularizer(...).backward()", "torch.func, grad of vmap(grad)"
 
@@ -211,6 +219,38 @@ def norms_of(
     compare(what, calls, GHOST, bars)
 
 
+def cost_of_checks(what: str, model: nn.Module, x: torch.Tensor, bar: float) -> None:
+    """Time the norms with and without what is checked before and after them.
+
+    Between the two stands the least that a check of one example can be: a plain call of the model on it and a plain backward
+    pass to the tensors that are compared, without anything that watches the call, and with nothing compared.
+    """
+    h = Hypothesis(model, trainable(model))
+    cover, one = Cover.of(h), x[:1]
+    small = [p for p in h.parameters.values() if p.numel() < NUMBERS_CROSSCHECKED / 2]
+
+    @torch.no_grad()
+    def unchecked() -> torch.Tensor:
+        return sum(h_and_norms(h, Examples({0: x}), cover, {})[1].values())
+
+    def one_more() -> None:
+        unchecked()
+        torch.autograd.grad(model(one).sum(), small)
+
+    def whole() -> None:
+        unchecked()
+        torch.autograd.grad(model(one).sum(), list(model.parameters()))
+
+    calls = {GHOST: lambda: ghost(model, x, None), UNCHECKED: unchecked, ONE_MORE: one_more, WHOLE: whole}
+    check_same(what, unchecked(), ghost(model, x, None))
+    times = cpu_times(calls, REPEATS, at_least=TURN)
+    print(f"{what}: what the checks cost, over the norms without them")
+    print_row("the norms without them, in milliseconds", times[UNCHECKED] * 1e3)
+    print_row("all checks", times[GHOST] / times[UNCHECKED] - 1, bar, "<=")
+    print_row(ONE_MORE, times[ONE_MORE] / times[UNCHECKED] - 1)
+    print_row(WHOLE, times[WHOLE] / times[UNCHECKED] - 1)
+
+
 def gradient_of_reg(what: str, model: nn.Module, x: torch.Tensor) -> None:
     """Compare programs for grad reg, after a check that they agree."""
     parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -265,6 +305,7 @@ def main() -> None:
     images = torch.randn(256, 784)
     bars = {BACKPACK: (0.7, 1.1), OPACUS: (1 / 50, None), CLIPPING: (None, None), PASS: (1.0, None)}
     norms_of("dense, n = 256", dense(), images, None, bars)
+    cost_of_checks("dense, n = 256", dense(), images, 0.05)
     bars = {BACKPACK: (0.75, None), OPACUS: (0.7, None), CLIPPING: (None, None), PASS: (None, None)}
     norms_of("convolutional, n = 256 in chunks of 64", convolutional(), torch.randn(256, 3, 32, 32), 64, bars)
     more_examples("convolutional", convolutional(), (3, 32, 32), [256, 1024], 64)

@@ -6,7 +6,18 @@ Ornstein-Uhlenbeck like process" (COLT 2020).
 
 from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
 from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
-from .page import check, explore, playground, plots
+from .page import (
+    check,
+    cloud_in_space,
+    explore,
+    how_much_longer,
+    live_network,
+    live_sensing,
+    live_units,
+    playground,
+    plots,
+    push,
+)
 from .regularizer import (
     Estimate,
     NotCoveredError,
@@ -72,6 +83,7 @@ __all__ = [
     "TwoLayerSigmoidal",
     "UnitClasses",
     "check",
+    "cloud_in_space",
     "collinear_deviation",
     "convexity_changes",
     "curve_length",
@@ -84,9 +96,13 @@ __all__ = [
     "evaluating",
     "expanded_sgd",
     "explore",
+    "how_much_longer",
     "implicit_regularizer",
     "is_non_repellent",
     "linearize",
+    "live_network",
+    "live_sensing",
+    "live_units",
     "matrix_sensing",
     "minimal_interpolant",
     "minimum_convexity_changes",
@@ -99,6 +115,7 @@ __all__ = [
     "plots",
     "project_to_zero_error",
     "psd_uniqueness_bound",
+    "push",
     "random_two_kinks",
     "register_rule",
     "regularizer_by_module",

@@ -1,5 +1,6 @@
 """What a caller passes: checked before any work, and named where it is wrong."""
 
+import cmath
 import math
 import numbers
 
@@ -90,7 +91,7 @@ def as_integer(name: str, value: object, least: int) -> int:
     return int(value)
 
 
-def as_tensor(name: str, value: object, like: torch.Tensor) -> torch.Tensor:
+def as_tensor(name: str, value: object, like: torch.Tensor | None = None) -> torch.Tensor:
     """A tensor as it is, or a NumPy array as a tensor beside ``like``.
 
     A tensor has a type and a device that its owner chose, so both stay. An array of floating-point numbers, which NumPy makes
@@ -99,7 +100,7 @@ def as_tensor(name: str, value: object, like: torch.Tensor) -> torch.Tensor:
     Args:
         name: of the argument, for the message.
         value: what was passed.
-        like: a tensor of the model, which gives the device and the floating-point type.
+        like: a tensor of the model, which gives the device and the floating-point type; None if there is no model.
 
     Returns:
         The tensor itself, or a copy of the array.
@@ -115,4 +116,52 @@ def as_tensor(name: str, value: object, like: torch.Tensor) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(value))
     except TypeError as error:
         raise TypeError(f"{name} must hold numbers, got an array of {value.dtype}") from error
+    if like is None:
+        return tensor
     return tensor.to(like.device, like.dtype if tensor.is_floating_point() and like.is_floating_point() else tensor.dtype)
+
+
+def as_examples(name: str, value: object, like: torch.Tensor | None = None) -> torch.Tensor:
+    """The same for what holds examples, of which there is at least one, and finite.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed, (n, ...).
+        like: as in :func:`as_tensor`.
+
+    Returns:
+        The tensor itself, or a copy.
+
+    Raises:
+        TypeError: as there.
+        ValueError: if there is no value or no example, or a value is NaN or infinite.
+    """
+    tensor = as_tensor(name, value, like)
+    if tensor.is_meta:
+        raise ValueError(f"{name} must have values, got a tensor on the meta device")
+    if tensor.dim() == 0 or tensor.shape[0] == 0:
+        raise ValueError(f"{name} must hold at least one example along dimension 0, got shape {tuple(tensor.shape)}")
+    # The sum takes no memory and, if finite, is proof enough.
+    if (tensor.is_floating_point() or tensor.is_complex()) and not cmath.isfinite(tensor.sum().item()):
+        for where in (~tensor.isfinite()).nonzero()[:1].tolist():
+            raise ValueError(f"{name} must be finite, got {tensor[tuple(where)].item()} at index {tuple(where)}")
+    return tensor
+
+
+def as_reals(name: str, value: object) -> torch.Tensor:
+    """A tensor or a NumPy array of whole or floating-point numbers, on the processor.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed.
+
+    Returns:
+        The tensor without its graph, or a copy.
+
+    Raises:
+        TypeError: if it is neither, or holds anything else, as booleans or complex numbers.
+    """
+    tensor = as_tensor(name, value).detach().cpu()
+    if tensor.dtype == torch.bool or tensor.is_complex():
+        raise TypeError(f"{name} must hold real numbers, got {tensor.dtype}")
+    return tensor

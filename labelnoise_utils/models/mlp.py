@@ -14,6 +14,9 @@ from .compiled import jit, logistic, tanh
 Activation = Literal["relu", "tanh", "logistic"]
 RELU, TANH, LOGISTIC = range(3)
 FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "logistic": torch.sigmoid}
+# s'(z), from h = s(z).
+DERIVATIVES = {"relu": lambda h: (h > 0).to(h), "tanh": lambda h: 1 - h.square(), "logistic": lambda h: h * (1 - h)}
+NUMBERS_PER_CHUNK = 2**17
 
 
 class MLP(torch.nn.Module):
@@ -82,6 +85,47 @@ class MLP(torch.nn.Module):
             x = s(layer(x))
         h = self.layers[-1](x)
         return h[:, 0] if self.sizes[-1] == 1 else h
+
+    def loss_and_reg(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean squared error and reg at many theta at once; as :func:`labelnoise_utils.regularizer.snapshots.loss_and_reg`.
+
+        ``||grad h(x)||^2 = sum_l |delta_l|^2 (|u_l|^2 + 1)`` for one output, where ``u_l`` is what enters layer l, ``u_1 = x``,
+        the 1 is the share of the bias, and ``delta_l`` is the gradient of the output by ``z_l = W_l u_l + b_l``: a unit vector
+        in the last layer, and ``delta_{l-1} = s'(z_{l-1}) W_l^T delta_l``.
+
+        Args:
+            theta: (k, p), all parameters.
+            x: (n, sizes[0]), or (n,) if sizes[0] is 1.
+            y: (n,) if sizes[-1] is 1, else (n, sizes[-1]).
+
+        Returns:
+            loss (k,) and reg (k,).
+
+        Source: equation (4), divided by n, and equation (3).
+        """
+        shapes, outputs = [*itertools.pairwise(self.sizes)], self.sizes[-1]
+        activate, derivative = FUNCTIONS[self.activation], DERIVATIVES[self.activation]
+        x, y = x.reshape(1, -1, self.sizes[0]), y.reshape(-1, outputs)
+        loss, reg = theta.new_zeros(2, len(theta))
+        numbers = max(self.sizes) * outputs
+        examples = min(len(y), max(1, NUMBERS_PER_CHUNK // numbers))
+        for part in torch.arange(len(theta)).split(max(1, NUMBERS_PER_CHUNK // (examples * numbers))):
+            layers = theta[part].split([size for k, m in shapes for size in (m * k, m)], dim=1)
+            weights = [w.view(-1, m, k) for w, (k, m) in zip(layers[::2], shapes, strict=True)]
+            biases = [b[:, None] for b in layers[1::2]]
+            for u, labels in zip(x.split(examples, dim=1), y.split(examples), strict=True):
+                entering = [u]
+                for w, b in zip(weights[:-1], biases[:-1], strict=True):
+                    entering.append(activate(torch.baddbmm(b, entering[-1].expand(len(w), -1, -1), w.mT)))
+                h = entering[-1] @ weights[-1].mT + biases[-1]
+                loss[part] += (h - labels).square().sum(dim=(1, 2))
+                delta = torch.eye(outputs).to(theta)[:, None]  # (thetas, outputs, examples, units), or 1 in place of these
+                for layer in reversed(range(len(weights))):
+                    sizes = entering[layer].square().sum(dim=2) + 1
+                    reg[part] += (delta.square().sum(dim=-1) * sizes[:, None]).sum(dim=(1, 2))
+                    if layer:
+                        delta = delta @ weights[layer][:, None] * derivative(entering[layer])[:, None]
+        return loss / len(y), reg / len(y)
 
     def compiled_sgd(
         self,

@@ -141,21 +141,23 @@ def _sgd(theta, m, x, y, indices, noise, lr):
     a, b, c, relu = theta[:m].copy(), theta[m : 2 * m].copy(), theta[2 * m : 3 * m].copy(), np.zeros(m)
     skip = theta[3 * m :]
     a0, b0 = (skip[0], skip[1]) if skip.size else (0.0, 0.0)
-    steps, x_last, s = len(indices), 0.0, 0.0
-    for t in range(steps):
-        i = indices[t, 0]
-        h = _step(a, b, c, relu, x_last, s, x[i])
+    steps, last, s = len(indices), 0, 0.0
+    # The update by the last example is a turn of its own, in the same loop: the compiler may round a second copy of the step
+    # in another way, and then slices of a run would not be the run.
+    for t in range(steps + 1):
+        i = indices[t, 0] if t < steps else last
+        h = _step(a, b, c, relu, x[last], s, x[i])
         if skip.size:
-            a0 -= s * x_last
+            a0 -= s * x[last]
             b0 -= s
-        residual = h + a0 * x[i] + b0 - (y[i] + noise[t, 0])
-        x_last, s = x[i], 2 * lr * residual
-        if not abs(residual) < np.inf:
-            return t
-    _step(a, b, c, relu, x_last, s, x_last)
+        if t < steps:
+            residual = h + a0 * x[i] + b0 - (y[i] + noise[t, 0])
+            last, s = i, 2 * lr * residual
+            if not abs(residual) < np.inf:
+                return t
     theta[:m], theta[m : 2 * m], theta[2 * m : 3 * m] = a, b, c
     if skip.size:
-        skip[0], skip[1] = a0 - s * x_last, b0 - s
+        skip[0], skip[1] = a0, b0
     return steps
 
 

@@ -10,6 +10,7 @@ from .compiled import inlined, jit, logistic, tanh
 
 Sigmoid = Literal["tanh", "logistic"]
 FUNCTIONS = {"tanh": torch.tanh, "logistic": torch.sigmoid}
+NUMBERS_PER_CHUNK = 2**17
 
 
 class TwoLayerSigmoidal(torch.nn.Module):
@@ -69,6 +70,32 @@ class TwoLayerSigmoidal(torch.nn.Module):
         """Output h, (n,), for x (n, d)."""
         return self.hidden(x) @ self.c
 
+    def loss_and_reg(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean squared error and reg at many theta at once; as :func:`labelnoise_utils.regularizer.snapshots.loss_and_reg`.
+
+        ``||grad h(x)||^2 = sum_i s(z_i)^2 + |x|^2 sum_i c_i^2 s'(z_i)^2`` with ``z_i = w_i . x``.
+
+        Args:
+            theta: (k, p), all parameters.
+            x: (n, d).
+            y: (n,).
+
+        Returns:
+            loss (k,) and reg (k,).
+
+        Source: equation (4), divided by n, and equation (3).
+        """
+        m, d = self.w.shape
+        loss, reg = theta.new_zeros(2, len(theta))
+        for part in torch.arange(len(theta)).split(max(1, NUMBERS_PER_CHUNK // (len(x) * m))):
+            w, c = theta[part, : m * d].view(-1, m, d), theta[part, m * d :, None]
+            units = FUNCTIONS[self.activation](x @ w.mT)
+            slopes = 1 - units.square() if self.activation == "tanh" else units * (1 - units)
+            h, sums = (units @ c)[..., 0], (slopes.square() @ c.square())[..., 0]
+            loss[part] = (h - y).square().mean(dim=1)
+            reg[part] = (units.square().sum(dim=2) + x.square().sum(dim=1) * sums).mean(dim=1)
+        return loss, reg
+
     def compiled_sgd(
         self,
         theta: np.ndarray,
@@ -110,7 +137,8 @@ def _step(w, c, h, g, is_tanh, x, s, x_next):
     ``s = 2 lr residual`` is that of x; ``h`` (m,) holds ``s(w_i . x)``, which becomes that of ``x_next``; ``g`` (m,) is
     scratch: s times the derivative of the output in ``w_i . x``.
 
-    The plain loop passes over w twice a step, for the output and for the update. Here a weight is loaded and stored once.
+    The plain loop passes over w twice a step, for the output and for the update. Here a weight is loaded and stored once,
+    and two coordinates at a time, since h and g then are read half as often.
 
     Returns:
         The output on ``x_next`` after the step.
@@ -121,11 +149,17 @@ def _step(w, c, h, g, is_tanh, x, s, x_next):
         g[i] = s * c[i] * slope
         c[i] -= s * h[i]
         h[i] = 0.0
-    for j in range(dim):
-        x_j, next_j = x[j], x_next[j]
+    in_twos = dim // 2 * 2
+    for j in range(0, in_twos, 2):
+        w0, w1, x0, x1, next0, next1 = w[j], w[j + 1], x[j], x[j + 1], x_next[j], x_next[j + 1]
         for i in range(m):
-            w[j, i] -= g[i] * x_j
-            h[i] += w[j, i] * next_j
+            a0, a1 = w0[i] - g[i] * x0, w1[i] - g[i] * x1
+            w0[i], w1[i] = a0, a1
+            h[i] += a0 * next0 + a1 * next1
+    for j in range(in_twos, dim):
+        for i in range(m):
+            w[j, i] -= g[i] * x[j]
+            h[i] += w[j, i] * x_next[j]
     output = 0.0
     if is_tanh:
         for i in range(m):
@@ -143,13 +177,16 @@ def _sgd(theta, m, is_tanh, x, y, indices, noise, lr):
     # In arrays of their own, which the compiler knows not to overlap.
     w, c, h, g = theta[:-m].copy().reshape(x.shape[1], m), theta[-m:].copy(), np.zeros(m), np.empty(m)
     steps, last, s = len(indices), 0, 0.0
-    for t in range(steps):
-        i = indices[t, 0]
-        residual = _step(w, c, h, g, is_tanh, x[last], s, x[i]) - (y[i] + noise[t, 0])
-        last, s = i, 2 * lr * residual
-        if not abs(residual) < np.inf:
-            return t
-    _step(w, c, h, g, is_tanh, x[last], s, x[last])
+    # The update by the last example is a turn of its own, in the same loop: the compiler may round a second copy of the step
+    # in another way, and then slices of a run would not be the run.
+    for t in range(steps + 1):
+        i = indices[t, 0] if t < steps else last
+        output = _step(w, c, h, g, is_tanh, x[last], s, x[i])
+        if t < steps:
+            residual = output - (y[i] + noise[t, 0])
+            last, s = i, 2 * lr * residual
+            if not abs(residual) < np.inf:
+                return t
     theta[:-m], theta[-m:] = w.reshape(-1), c
     return steps
 

@@ -33,6 +33,11 @@ class Control:
         """Whether it is a slider rather than a list to pick from."""
         return not isinstance(self.values[0], str)
 
+    @property
+    def has_play(self) -> bool:
+        """Whether a button moves through its values: a slider with three or more."""
+        return self.is_numeric and len(self.values) > 2
+
 
 def as_text(value: Value) -> str:
     """A value in words; a number to six digits, 1e-5 rather than 1e-05."""

@@ -1,6 +1,7 @@
 """A figure that the reader moves: one object with a face for a live notebook and one for a page."""
 
 import itertools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ def explore(
     For a reader in a live notebook (Jupyter, Colab) each move of a control calls ``function`` again: what trains in it,
     trains then. Where a program executes the notebook, as for the book's pages, or where ipywidgets is missing, all
     pictures are drawn now, and the result moves over them without a kernel.
+
+    A slider with three values or more has a Play button, which moves through them once.
 
     Args:
         function: called with one value for each control, by name; returns a matplotlib figure, or opens one with pyplot
@@ -94,8 +97,10 @@ def explore(
     said = in_words(controls, first)
     text = f"figure with controls, drawn for {said}"
     if live.is_possible():
+        began = time.perf_counter()
         picture = draw(first)
+        seconds = time.perf_counter() - began
         html = offline.still(picture, f"Drawn for {said}. Run the notebook to choose other values.")
-        return Exploration(text, html, live.widget(draw, controls, picture))
+        return Exploration(text, html, live.widget(draw, controls, picture, seconds))
     choices = list(itertools.product(*(control.values for control in controls)))
     return Exploration(text, offline.moving([draw(choice) for choice in choices], choices.index(first), controls))

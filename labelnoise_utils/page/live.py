@@ -25,13 +25,14 @@ def is_possible() -> bool:
     return shell.get_parent().get("content", {}).get("allow_stdin", True)
 
 
-def widget(draw: Callable[[Sequence[Value]], Picture], controls: Sequence[Control], first: Picture) -> object:
+def widget(draw: Callable[[Sequence[Value]], Picture], controls: Sequence[Control], first: Picture, seconds: float) -> object:
     """Sliders and lists below a picture, which is drawn anew when one of them moves.
 
     Args:
         draw: makes the picture for a choice, one value for each control.
         controls: what the reader chooses from.
         first: the picture at the start.
+        seconds: that it took; a control that plays leaves half as much again for each of the others.
 
     Returns:
         An ipywidgets box: the picture, a line of text, the controls.
@@ -57,7 +58,8 @@ def widget(draw: Callable[[Sequence[Value]], Picture], controls: Sequence[Contro
 
     for entry in inputs:
         entry.observe(redraw, "value")
-    return ipywidgets.VBox([picture, status, *inputs])
+    rows = [_with_play(ipywidgets, *pair, 1.5 * seconds) for pair in zip(inputs, controls, strict=True)]
+    return ipywidgets.VBox([picture, status, *rows])
 
 
 def _input(ipywidgets: object, control: Control) -> object:
@@ -71,3 +73,14 @@ def _input(ipywidgets: object, control: Control) -> object:
     if control.is_numeric:
         return ipywidgets.SelectionSlider(continuous_update=False, **settings)
     return ipywidgets.Dropdown(**settings)
+
+
+def _with_play(ipywidgets: object, entry: object, control: Control, seconds: float) -> object:
+    """A slider and, beside it, what moves through its values."""
+    if not control.has_play:
+        return entry
+    milliseconds = round(1000 * max(0.7, seconds))
+    play = ipywidgets.Play(value=entry.index, max=len(control.values) - 1, interval=milliseconds, show_repeat=False)
+    play.tooltip = f"Play {control.label}"
+    ipywidgets.link((play, "value"), (entry, "index"))
+    return ipywidgets.HBox([entry, play])

@@ -56,12 +56,21 @@ def _input(control: Control) -> str:
     if control.is_numeric:
         texts = escape(json.dumps(control.texts))
         field = f'<input type="range" min="0" max="{len(control.texts) - 1}" value="{start}" data-texts="{texts}"'
-        return f'<label>{label} {field} autocomplete="off"></label><span aria-hidden="true"></span>'
+        value = '<span aria-hidden="true"></span>'
+        return f'<label>{label} {field} autocomplete="off"></label>{value}{_play(control)}'
     options = "".join(
         f'<option value="{number}"{" selected" * (number == start)}>{escape(text)}</option>'
         for number, text in enumerate(control.texts)
     )
     return f'<label>{label} <select autocomplete="off">{options}</select></label><span></span>'
+
+
+def _play(control: Control) -> str:
+    """A button that moves through the values, where there are more of them than a key or two would do."""
+    if not control.has_play:
+        return ""
+    name = escape(control.label)
+    return f'<button type="button" data-label="{name}" aria-label="Play {name}">Play</button>'
 
 
 def embedded(name: str) -> str:
@@ -76,14 +85,19 @@ def embedded(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8").strip().replace("</", "<\\/")
 
 
-def script(*names: str) -> str:
+def script(*names: str, engine: Sequence[str] = ()) -> str:
     """Some JavaScript files of this folder as one script, whose names no other script on the page sees.
 
     Args:
         names: of the files, each before those that use it.
+        engine: files that run in a worker: together the body of a function ``engine(port)`` that ``names`` can use. None
+            of what is in it has a name outside; ``port.js`` makes the worker of its text.
 
     Returns:
         A script element.
     """
     inside = "\n\n".join(map(embedded, names))
+    if engine:
+        body = "\n\n".join(map(embedded, engine))
+        inside = f"function engine(port) {{\n{body}\n}}\n\n{inside}"
     return f'<script>(() => {{\n"use strict";\n{inside}\n}})();</script>'

@@ -1,68 +1,4 @@
-// The two pictures of the playground; valley.js stands before this in the same function.
-const NOISE = "#D55E00";
-const GREY = "#767676";
-
-const inWords = (x) => {
-  const rounded = Number(x.toPrecision(3));
-  return rounded !== 0 && Math.abs(rounded) < 1e-4 ? rounded.toExponential() : String(rounded);
-};
-const count = (n) => n.toLocaleString("en");
-
-// Where the axes lie in a canvas of some size, with room for words above them.
-const makeBox = (width, height, top = 10) => ({ left: 50, top, right: width - 12, bottom: height - 40 });
-
-// Clears a canvas to white at the resolution of the screen; lengths are then CSS pixels. Null while it is not shown.
-function clear(canvas, top) {
-  const { clientWidth: width, clientHeight: height } = canvas;
-  if (!width) return null;
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  const pen = canvas.getContext("2d");
-  pen.scale(ratio, ratio);
-  pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, width, height);
-  pen.font = "12px system-ui, sans-serif";
-  return { pen, width, height, box: makeBox(width, height, top) };
-}
-
-function line(pen, points, { colour = "#000", width = 1, dash = [] } = {}) {
-  pen.beginPath();
-  for (const [x, y] of points) pen.lineTo(x, y);
-  [pen.strokeStyle, pen.lineWidth] = [colour, width];
-  pen.setLineDash(dash);
-  pen.stroke();
-}
-
-function text(pen, words, x, y, { align = "left", colour = "#000", ground = false } = {}) {
-  [pen.textAlign, pen.textBaseline] = [align, "middle"];
-  if (ground) {
-    [pen.strokeStyle, pen.lineWidth, pen.lineJoin] = ["#fff", 4, "round"];
-    pen.setLineDash([]);
-    pen.strokeText(words, x, y);
-  }
-  pen.fillStyle = colour;
-  pen.fillText(words, x, y);
-}
-
-function axes({ pen, height, box }, xTicks, yTicks, xName, yName) {
-  line(pen, [[box.left, box.top], [box.left, box.bottom], [box.right, box.bottom]]);
-  for (const [x, words] of xTicks) {
-    line(pen, [[x, box.bottom], [x, box.bottom + 4]]);
-    text(pen, words, x, box.bottom + 13, { align: "center" });
-  }
-  for (const [y, words] of yTicks) {
-    line(pen, [[box.left - 4, y], [box.left, y]]);
-    text(pen, words, box.left - 7, y, { align: "right" });
-  }
-  text(pen, xName, (box.left + box.right) / 2, height - 9, { align: "center" });
-  pen.save();
-  pen.translate(9, (box.top + box.bottom) / 2);
-  pen.rotate(-Math.PI / 2);
-  text(pen, yName, 0, 0, { align: "center" });
-  pen.restore();
-}
-
+// The three pictures of the playground; valley.js and pen.js stand before this in the same function.
 const MARGIN = 0.25; // of the plane around the starts that can be chosen
 
 function countInside({ u, v }, reach) {
@@ -125,15 +61,6 @@ function drawPlane(surface, run, reach) {
   axes(surface, ticks.map((k) => [x(k), `${k}`]), ticks.map((k) => [y(k), `${k}`]), "u", "v");
 }
 
-const superscript = (k) => [...String(k)].map((digit) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(digit)]).join("");
-const powerOfTen = (k) => (k < -2 || k > 3 ? `10${superscript(k)}` : inWords(10 ** k));
-
-// The least of 1, 2, 5, 10, ... that is not below a number.
-function roundUp(number) {
-  const power = 10 ** Math.floor(Math.log10(number));
-  return power * [1, 2, 5, 10].find((digit) => digit * power >= number * (1 - 1e-9));
-}
-
 function drawDecay(surface, run) {
   const { pen, box } = surface;
   const points = run.history.filter(([, s]) => s > 0);
@@ -165,4 +92,30 @@ function drawDecay(surface, run) {
   text(pen, count(end), box.right + 4, box.bottom + 13, { align: "right" });
   line(pen, [[box.right, box.bottom], [box.right, box.bottom + 4]]);
   axes(surface, xTicks, yTicks, "steps t", "mean |u² − v²|");
+}
+
+// The squared error: both axes logarithmic, so that the fit and the thousands of steps after it are seen together.
+function drawError(surface, run) {
+  const { pen, box } = surface;
+  const points = run.errorHistory.filter(([, error]) => error > 0 && Number.isFinite(error));
+  const end = 10 ** Math.ceil(Math.log10(Math.max(run.t, 100)));
+  const values = points.length ? points.map(([, error]) => error) : [1];
+  const floor = run.diverged ? 0 : settledError(run.parameters, run.now.reg);
+  const high = Math.ceil(Math.log10(Math.max(...values)) + 0.05);
+  const low = Math.max(high - 8, Math.min(high - 2, Math.floor(Math.log10(Math.min(...values, floor || 1)) - 0.05)));
+  const x = (t) => box.left + (Math.log10(t) / Math.log10(end)) * (box.right - box.left);
+  const y = (error) => box.bottom - ((Math.max(low, Math.log10(error)) - low) / (high - low)) * (box.bottom - box.top);
+  line(pen, points.map(([t, error]) => [x(t), y(error)]), { colour: NOISE, width: 3 });
+  const rows = [["mean (uv − 1)²", (px, py) => line(pen, [[px - 10, py], [px + 10, py]], { colour: NOISE, width: 3 })]];
+  if (floor > 0) {
+    line(pen, [[box.left, y(floor)], [box.right, y(floor)]], { width: 1.2 });
+    rows.push(["its floor now, predicted", (px, py) => line(pen, [[px - 10, py], [px + 10, py]], { width: 1.2 })]);
+  }
+  legend(pen, rows, 4, 10);
+  const decades = Array.from({ length: high - low + 1 }, (_, i) => low + i);
+  const every = Math.ceil(decades.length / 4);
+  const yTicks = decades.filter((k) => (high - k) % every === 0).map((k) => [y(10 ** k), powerOfTen(k)]);
+  const last = Math.log10(end);
+  const xTicks = Array.from({ length: last + 1 }, (_, k) => k).filter((k) => last < 5 || k % 2 === 0).map((k) => [x(10 ** k), powerOfTen(k)]);
+  axes(surface, xTicks, yTicks, "steps t", "squared error");
 }

@@ -1,14 +1,13 @@
 """Label-noise SGD on h = u v as something to play with: the page itself computes it."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 
-from ..arguments import as_integer, as_nonnegative, as_number, as_positive
+from ..arguments import as_nonnegative, as_number, as_positive
 from .controls import as_text
 from .offline import embedded, script
+from .stage import as_count, slider
 
 REACH = 3.0
 MAX_BATCH = 1024
@@ -46,12 +45,12 @@ class Playground:
     def _repr_html_(self) -> str:
         inputs = "\n".join(
             (
-                _slider("lr", "learning rate lr", RATES, self.lr),
-                _slider("noise_std", "noise σ", STDS, self.noise_std),
-                _slider("batch_size", "batch size B", BATCHES, self.batch_size),
-                _slider("u", "start u", PLACES, self.u),
-                _slider("v", "start v", PLACES, self.v),
-                _slider("speed", "speed", tuple(SPEEDS), 0, tuple(SPEEDS.values())),
+                slider("lr", "learning rate lr", RATES, self.lr),
+                slider("noise_std", "noise σ", STDS, self.noise_std),
+                slider("batch_size", "batch size B", BATCHES, self.batch_size),
+                slider("u", "start u", PLACES, self.u),
+                slider("v", "start v", PLACES, self.v),
+                slider("speed", "speed", tuple(SPEEDS), 0, tuple(SPEEDS.values())),
             )
         )
         inside = f"""<style>{embedded("figure.css")}
@@ -60,7 +59,10 @@ class Playground:
 <div class="labelnoise-needs-script" hidden>
 <div class="labelnoise-pair">
 <canvas role="img" aria-label="Plane of u and v" title="Click or tap to choose the start"></canvas>
+<div>
+<canvas role="img" aria-label="Squared error against steps"></canvas>
 <canvas role="img" aria-label="Mean of |u² − v²| against steps"></canvas>
+</div>
 </div>
 <p class="labelnoise-buttons">
 <button type="button">Start</button>
@@ -74,7 +76,7 @@ class Playground:
 </div>
 </div>
 <p role="status"></p>
-{script("engine/random.js", "valley.js", "playground_pictures.js", "playground.js")}"""
+{script("engine/random.js", "engine/product.js", "valley.js", "pen.js", "playground_pictures.js", "playground.js")}"""
         settings = f'data-particles="{self.particles}" data-seed="{self.seed}"'
         name = sha256(f"{settings} {inside}".encode()).hexdigest()[:8]
         return f"""<div class="labelnoise-explore labelnoise-playground" id="playground-{name}" role="group"
@@ -91,8 +93,8 @@ aria-label="Label-noise SGD on h = u v, to play with" {settings} data-ready>
 
 def playground(
     *,
-    lr: float = 0.02,
-    noise_std: float = 0.5,
+    lr: float = 0.005,
+    noise_std: float = 1.0,
     batch_size: int = 1,
     u: float = 2.8,
     v: float = 1.6,
@@ -105,8 +107,9 @@ def playground(
     ``u, v <- u - g v, v - g u``, where Z is the mean of ``batch_size`` independent noises, each plus or minus
     ``noise_std``. First the cloud falls onto the valley ``u v = 1``, then it moves along it to ``u = v = 1``, where
     ``reg = u**2 + v**2`` is least: ``s = u**2 - v**2`` obeys ``s <- s (1 - g**2)`` exactly, so its mean decays at the rate
-    ``4 lr**2 (noise_std**2 / batch_size + E (u v - y)**2)`` per step. The second picture has the mean of ``|s|`` and the
-    line without the error, which near the valley adds the fraction ``lr reg`` to the rate, to first order.
+    ``4 lr**2 (noise_std**2 / batch_size + E (u v - y)**2)`` per step. Beside the plane stand the mean of ``(u v - 1)**2``, which falls in
+    the first steps to a floor, and the mean of ``|s|``, which falls ever after, with the line without the error; near
+    the valley the error adds the fraction ``lr reg`` to the rate, to first order. The first phase is shown slowly.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside. A run is
     reproducible; each change of a setting but the speed starts it again, with the same noise.
@@ -130,24 +133,17 @@ def playground(
     Source: section 3.3 of the paper, whose cloud on a valley this is.
 
     >>> playground(lr=0.01, u=2, v=0.5)
-    Playground(lr=0.01, noise_std=0.5, batch_size=1, u=2.0, v=0.5, particles=300, seed=0)
+    Playground(lr=0.01, noise_std=1.0, batch_size=1, u=2.0, v=0.5, particles=300, seed=0)
     """
     return Playground(
         as_positive("lr", lr),
         as_nonnegative("noise_std", noise_std),
-        _as_count("batch_size", batch_size, 1, MAX_BATCH),
+        as_count("batch_size", batch_size, 1, MAX_BATCH),
         _as_place("u", u),
         _as_place("v", v),
-        _as_count("particles", particles, 1, MAX_PARTICLES),
-        _as_count("seed", seed, 0, 2**32 - 1),
+        as_count("particles", particles, 1, MAX_PARTICLES),
+        as_count("seed", seed, 0, 2**32 - 1),
     )
-
-
-def _as_count(name: str, value: object, least: int, most: int) -> int:
-    number = as_integer(name, value, least)
-    if number > most:
-        raise ValueError(f"{name} must be at most {most}, got {number}")
-    return number
 
 
 def _as_place(name: str, value: object) -> float:
@@ -155,14 +151,3 @@ def _as_place(name: str, value: object) -> float:
     if not 0 <= number <= REACH:
         raise ValueError(f"{name} must lie between 0 and {REACH:g}, the plane that is drawn, got {number}")
     return number
-
-
-def _slider(name: str, label: str, offered: Sequence[float], start: float, texts: Sequence[str] | None = None) -> str:
-    """A range input over some values, with the first one among them."""
-    values = sorted({*offered, start})
-    texts = texts or tuple(map(as_text, values))
-    return (
-        f'<label><span>{escape(label)}</span> <input type="range" name="{name}" min="0" max="{len(values) - 1}" '
-        f'value="{values.index(start)}" data-values="{escape(json.dumps(values))}" data-texts="{escape(json.dumps(texts))}" '
-        'autocomplete="off"></label><span aria-hidden="true"></span>'
-    )

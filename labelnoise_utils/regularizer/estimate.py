@@ -11,13 +11,14 @@ from .hypothesis import (
     Hypothesis,
     Loss,
     attributes_kept,
+    check_alone,
     check_examples,
     counted,
     gradients_possible,
     twice_differentiable,
 )
 from .inputs import Examples, Inputs, batches
-from .occasion import Occasion, check_chunk, check_graph
+from .occasion import Occasion, check_graph
 from .rules import wide
 from .signs import Draws, Estimate, estimate_of, generator_of, signs_like
 
@@ -174,7 +175,7 @@ def _shares(
                 for chunk in [examples] if chunk_size is None else examples.split(chunk_size):
                     h = _called(of, chunk) if out is None else _given(of, chunk, out)
                     if occasion.is_due():
-                        check_chunk(of, chunk, h)
+                        check_alone(of, chunk, h, "use chunk_size=1")
                         if out is not None:
                             check_graph(of, h)
                     sums.append(_of_chunk(h, [*of.parameters.values()], count, generator, apart))

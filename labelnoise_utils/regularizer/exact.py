@@ -9,7 +9,7 @@ import torch
 
 from ..arguments import as_integer
 from .ghost import Cover, NotCoveredError, ghost_sq_norms
-from .gradients import NUMBERS_PER_CHUNK, loop_sq_norms, norms_of_one, vmap_sq_norms
+from .gradients import NUMBERS_PER_CHUNK, loop_sq_norms, quick_norms_of_one, vmap_sq_norms
 from .hypothesis import (
     Call,
     Hypothesis,
@@ -27,6 +27,8 @@ from .inputs import Examples, Inputs, batches
 Method = Literal["auto", "ghost", "vmap", "loop"]
 
 NUMBERS_CROSSCHECKED = 2**16
+# A number of the gradient of one example costs some passes over memory, one in an operation of the model its arithmetic too.
+PART_CROSSCHECKED = 1 / 16
 
 
 def implicit_regularizer(
@@ -266,12 +268,19 @@ def _of_batch(
         if way == "loop":
             check_again(h, call)
             return [summary(norms) for norms in loop_sq_norms(h, examples)]
+        most = max(NUMBERS_CROSSCHECKED, len(examples) * call.numbers * PART_CROSSCHECKED)
         if way == "ghost":
-            chunks = ghost_sq_norms(h, examples, chunk_size, Cover.of(h), call, whole=method == "ghost")
+            cover = Cover.of(h)
+            chunks = ghost_sq_norms(h, examples, chunk_size, cover, call, whole=method == "ghost")
         else:
+            cover = Cover.none(h)
             chunks = vmap_sq_norms(h, examples, chunk_size, call)
-        first, cover = next(chunks)
-        _crosscheck(way, h, call, cover, first)
+        # At once, while the caches of the processor still hold the weights.
+        by_loop = _by_loop(h, call, cover, most)
+        first, left = next(chunks)
+        if left.rest.keys() != cover.rest.keys():  # then other tensors stand for their kinds
+            by_loop |= _by_loop(h, call, left, most)
+        _crosscheck(way, by_loop, first, call)
         return [summary(norms) for norms in itertools.chain([first], (norms for norms, _ in chunks))]
 
     if method == "auto":
@@ -299,16 +308,21 @@ def _by_auto(h: Hypothesis, by: Callable[[Method], list[Kept]]) -> list[Kept]:
     return by("loop")
 
 
-def _crosscheck(way: Method, h: Hypothesis, call: Call, cover: Cover, norms: dict[str, torch.Tensor]) -> None:
-    """Compare the first example with the loop over the user's own model."""
-    names = _crosschecked(h, cover)
-    with torch.no_grad():
-        expected = norms_of_one(call.h, {name: h.parameters[name] for name in names})
-    total = sum(of_p[0].item() for of_p in norms.values())
+def _by_loop(h: Hypothesis, call: Call, cover: Cover, most: float) -> dict[str, float]:
+    """Norms of the first example by the loop over the user's own model, for up to so many numbers."""
+    names = _crosschecked(h, cover, most)
+    return dict(zip(names, quick_norms_of_one(call.h, [h.parameters[name] for name in names]), strict=True))
+
+
+def _crosscheck(way: Method, expected: dict[str, float], norms: dict[str, torch.Tensor], call: Call) -> None:
+    """Compare norms of the first example with those by the loop."""
+    # Values of all parameters in one tensor: a small operation for each would take longer.
+    given = dict(zip(norms, torch.stack([of.detach() for of in norms.values()])[:, 0].tolist(), strict=True))
+    total = sum(given.values())
     # On an accelerator float32 may be multiplied with ten bits.
     eps = call.eps if call.h.device.type == "cpu" else max(call.eps, 2.0**-11)
-    for name, by_loop in expected.items():
-        one, other = norms[name][0].item(), by_loop.item()
+    for name, other in expected.items():
+        one = given[name]
         if not abs(one - other) <= 4 * eps**0.5 * max(one, other) + eps * total:
             raise NotCoveredError(
                 f"parameter {name!r} has the squared gradient norm {one:.6g} by method {way!r} for the first example, but"
@@ -316,13 +330,13 @@ def _crosscheck(way: Method, h: Hypothesis, call: Call, cover: Cover, norms: dic
             )
 
 
-def _crosschecked(h: Hypothesis, cover: Cover) -> list[str]:
-    """The names of the smaller tensors, and of the smallest for each kind of layer and parameter of it."""
+def _crosschecked(h: Hypothesis, cover: Cover, most: float) -> list[str]:
+    """The names of the smaller tensors, up to so many numbers, and of the smallest for each kind of layer and parameter."""
     kinds = {name: (type(layer), attribute) for layer, of in cover.layers.items() for attribute, name in of.items()}
     chosen, seen, numbers = [], set(), 0
     for name, p in sorted(h.parameters.items(), key=lambda item: item[1].numel()):
         numbers += p.numel()
-        if numbers <= NUMBERS_CROSSCHECKED or (name in kinds and kinds[name] not in seen):
+        if numbers <= most or (name in kinds and kinds[name] not in seen):
             chosen.append(name)
         seen.add(kinds.get(name))
     return chosen

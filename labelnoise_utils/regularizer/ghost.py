@@ -7,10 +7,11 @@ parameter to h is proved from the graph of that run.
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.func import vmap
 
 from .hypothesis import Call, Hypothesis, check_again, is_close
@@ -139,35 +140,6 @@ def _channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and x.device.type == "cpu" else x
 
 
-class _Tap(torch.autograd.Function):
-    """What comes out of a layer, unchanged; on the way back ``keep`` gets what went in, and the slope by what came out.
-
-    Autograd notices if what went in was changed in place since.
-    """
-
-    @staticmethod
-    def forward(z: torch.Tensor, a: torch.Tensor, root: torch.Tensor, keep: Callable[..., None]) -> torch.Tensor:
-        return z.clone()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        _, a, ctx.root, ctx.keep = inputs
-        ctx.save_for_backward(a)
-
-    @staticmethod
-    def backward(ctx, g):
-        ctx.keep(*ctx.saved_tensors, g)
-        return g, None, torch.zeros_like(ctx.root), None
-
-    @staticmethod
-    def vmap(info, in_dims, z, a, root, keep):
-        z, a = (
-            v.expand(info.batch_size, *v.shape) if dim is None else v.movedim(dim, 0)
-            for v, dim in zip((z, a), in_dims, strict=False)
-        )
-        return _Tap.apply(z, a, root, keep), 0
-
-
 def h_and_norms(
     h: Hypothesis, examples: Examples, cover: Cover, copies: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, str]]:
@@ -192,62 +164,107 @@ def h_and_norms(
         NotCoveredError: if h reaches a parameter in a way that a copy does not change.
     """
     differentiable = torch.is_grad_enabled()
-    m = len(examples)
+    m, layers = len(examples), [*cover.layers]
+    places = {layer: k for k, layer in enumerate(layers)}
     with torch.enable_grad():
         # The gradient of an embedding can be sparse, which views have no rule for.
         named = ((name, h.parameters[name]) for name in cover.names)
         aliases = {name: p.expand_as(p) if differentiable else p.detach() for name, p in named}
-        # All taps hang on it, so that a backward pass to it comes by all of them.
-        root = next(iter(h.parameters.values())).detach().real.new_zeros(m).requires_grad_()
-        kept: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+        like = next(iter(h.parameters.values())).detach().real
+        # Each is 0, and taken from what comes out of its layer: so a backward pass to it comes by that place.
+        roots = [like.new_zeros(m).requires_grad_() for _ in layers]
+        versions: dict[int, int] = {}
         reasons: dict[str, str] = {}
 
-        def of_one(x_i: list[torch.Tensor], root_i: torch.Tensor, copies_i: dict[str, torch.Tensor]) -> torch.Tensor:
+        def of_one(
+            x_i: list[torch.Tensor], roots_i: list[torch.Tensor], copies_i: dict[str, torch.Tensor]
+        ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
             one = Examples(dict(zip(examples.tensors, (t[None] for t in x_i), strict=True)), examples.constants)
             twins = skeleton(h.model, {h.parameters[name]: copy for name, copy in copies_i.items()})
-            called: set[nn.Module] = set()
+            inputs: dict[int, torch.Tensor] = {}
 
             def leave(layer: nn.Module, a: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-                if layer in called:
+                k, base = places[layer], unwrapped(a)
+                if k in inputs:
                     reason = "belongs to a layer that is called more than once"
                     reasons.update(dict.fromkeys(cover.layers[layer].values(), reason))
-                called.add(layer)
-                return _Tap.apply(z, a, root_i, lambda a, g: kept.update({layer: (a, g)}))
+                elif base is not unwrapped(base):
+                    reason = "belongs to a layer that is called within a transform of torch.func"
+                    reasons.update(dict.fromkeys(cover.layers[layer].values(), reason))
+                else:
+                    inputs[k], versions[k] = a, base._version
+                return z - roots_i[k]  # not plus, which would turn -0 into 0
 
             _tap(twins, cover.layers, aliases, leave)
             try:
                 with PaddingHeld() if copies_i else contextlib.nullcontext():
-                    return h.of_one(one, twins[h.model])
+                    return h.of_one(one, twins[h.model]), inputs
             finally:
                 # A module that holds a function that holds the module, and activations, would wait for the garbage collector.
-                for layer in cover.layers:
+                for layer in layers:
                     del vars(twins[layer])["forward"]
 
-        rows = vmap(of_one)([*examples.tensors.values()], root, dict(copies))
-        for name in reached_past(aliases | copies, rows, h.parameters):
+        rows, inputs = vmap(of_one)([*examples.tensors.values()], roots, dict(copies))
+        for k, a in inputs.items():
+            if a._version != versions[k]:
+                reason = "belongs to a layer whose input is modified by an inplace operation later"
+                reasons.update(dict.fromkeys(cover.layers[layers[k]].values(), reason))
+        nodes = [*nodes_of(rows, {alias.grad_fn for alias in (aliases | copies).values()})]
+        above = {below: node for node in nodes for below, _ in node.next_functions}
+        for name in reached_by(nodes, h.parameters):
             if name in copies:
                 raise NotCoveredError(f"parameter {name!r} is used through a reference that is no attribute of a module")
             reasons.setdefault(name, "is used outside the call of its layer")
         sums = rows.sum(dim=0)
     if reasons:
         return rows, {}, reasons
-    norms = {name: torch.zeros(m, dtype=wide(rows).dtype, device=rows.device) for name in h.parameters}
-    for k in range(len(sums) if sums.requires_grad else 0):
-        with torch.enable_grad():
-            output = sums[k]
-        keep = differentiable or k + 1 < len(sums)
-        leaves = [root, *copies.values()]
-        _, *of_copies = torch.autograd.grad(
-            output, leaves, create_graph=differentiable, retain_graph=keep, materialize_grads=True
-        )
-        for layer, (a, g) in kept.items():
-            of = RULES[type(layer)](layer, wide(a if differentiable else a.detach()), wide(g))
-            for attribute, name in cover.layers[layer].items():
-                norms[name] = norms[name] + of[attribute]
-        kept.clear()
-        for name, g in zip(copies, of_copies, strict=True):
-            norms[name] = norms[name] + squares(g)
-    return rows, norms, {}
+    norms: dict[str, torch.Tensor] = {}
+
+    def add(of: Mapping[str, torch.Tensor]) -> None:
+        norms.update({name: norms[name] + share if name in norms else share for name, share in of.items()})
+
+    def on_the_way_back(k: int) -> Callable[[tuple[torch.Tensor, ...]], None]:
+        layer, a = layers[k], wide(inputs[k] if differentiable else inputs[k].detach())
+
+        def arrive(slopes: tuple[torch.Tensor, ...]) -> None:
+            of = RULES[type(layer)](layer, a, wide(slopes[0]))
+            add({name: of[attribute] for attribute, name in cover.layers[layer].items()})
+
+        return arrive
+
+    leaves, handles = [*copies.values()], []
+    for k in inputs:
+        if (node := _meeting(get_gradient_edge(roots[k]).node, above)) is not None:
+            leaves.append(roots[k])
+            handles.append(node.register_prehook(on_the_way_back(k)))
+    try:
+        for k in range(len(sums) if sums.requires_grad and leaves else 0):
+            with torch.enable_grad():
+                output = sums[k]
+            keep = differentiable or k + 1 < len(sums)
+            slopes = torch.autograd.grad(output, leaves, create_graph=differentiable, retain_graph=keep, materialize_grads=True)
+            add({name: squares(g) for name, g in zip(copies, slopes, strict=False)})
+    finally:
+        for handle in handles:  # the graph may be passed through again, for the gradient of reg
+            handle.remove()
+    none = torch.zeros(m, dtype=wide(rows).dtype, device=rows.device)
+    return rows, {name: norms[name].to(none) if name in norms else none for name in h.parameters}, {}
+
+
+def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """What a tensor within torch.vmap stands for, one level down; outside it is the tensor itself."""
+    if hasattr(torch.func, "debug_unwrap"):
+        return torch.func.debug_unwrap(tensor, recurse=False)
+    functorch = torch._C._functorch  # of torch 2.6
+    return functorch.get_unwrapped(tensor) if functorch.is_functorch_wrapped_tensor(tensor) else tensor
+
+
+def _meeting(leaf: Node, above: Mapping[Node, Node]) -> Node | None:
+    """The first node above a leaf that has another input, too."""
+    node = above.get(leaf)
+    while node is not None and len(node.next_functions) < 2:
+        node = above.get(node)
+    return node
 
 
 def _layers(h: Hypothesis) -> tuple[dict[nn.Module, dict[str, str]], dict[str, str]]:
@@ -309,6 +326,10 @@ def _tap(
 
 def reached_past(aliases: Mapping[str, torch.Tensor], h: torch.Tensor, parameters: Mapping[str, torch.Tensor]) -> list[str]:
     """The parameters that the graph of h reaches on a path that passes through no alias of it."""
-    names = {p: name for name, p in parameters.items()}
-    reached = {names.get(getattr(node, "variable", None)) for node in nodes_of(h, {a.grad_fn for a in aliases.values()})}
-    return [name for name in parameters if name in reached]
+    return reached_by(nodes_of(h, {a.grad_fn for a in aliases.values()}), parameters)
+
+
+def reached_by(nodes: Iterable[Node], parameters: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of the parameters that some of these nodes of a graph lead to."""
+    reached = {getattr(node, "variable", None) for node in nodes}
+    return [name for name, p in parameters.items() if p in reached]

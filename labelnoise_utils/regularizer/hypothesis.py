@@ -16,6 +16,7 @@ __all__ = [
     "Hypothesis",
     "Loss",
     "attributes_kept",
+    "check_alone",
     "check_examples",
     "check_per_example",
     "counted",
@@ -241,6 +242,28 @@ def check_examples(h: Hypothesis, examples: Examples) -> None:
     """
     with attributes_kept(h.model):
         check_again(h, first_call(h, examples))
+
+
+def check_alone(h: Hypothesis, examples: Examples, together: torch.Tensor, hint: str) -> None:
+    """Refuse h of which the first or the last example changes with the others.
+
+    Args:
+        h: the hypothesis; it is called on each of the two alone.
+        examples: m of them.
+        together: (m, ...), the outputs for all in one call, with or without a graph.
+        hint: what to do about it, for the message.
+
+    Raises:
+        ValueError: if it is so.
+    """
+    together = together.detach()
+    atol = torch.finfo(together.dtype).eps ** 0.5 * together.abs().max().item() if together.numel() else 0.0
+    for i in sorted({0, len(examples) - 1}):
+        # With gradients enabled, as the others were: some layers compute something else without.
+        with torch.enable_grad(), attributes_kept(h.model):
+            alone = h(examples.map(lambda tensor, i=i: tensor[i : i + 1])).detach()[0]
+        if not torch.allclose(alone, together[i], rtol=0, atol=atol, equal_nan=True):
+            raise ValueError(f"h of example {i} changes with the other examples in its batch: {hint}")
 
 
 CHANCE = (

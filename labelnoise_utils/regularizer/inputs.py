@@ -1,6 +1,5 @@
 """What is passed to a model: examples along dimension 0 of one tensor or of several."""
 
-import cmath
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..arguments import as_tensor
+from ..arguments import as_examples
 
 # A tensor or array, a tuple of positional or a dict of keyword inputs, or batches of such.
 Inputs = torch.Tensor | np.ndarray | tuple | Mapping | Iterable
@@ -99,7 +98,8 @@ def _examples(x: object, like: torch.Tensor, name: str = "x") -> Examples:
             raise TypeError(f"{name} must have the names of inputs for keys, got {key!r}")
         if isinstance(value, torch.Tensor | np.ndarray):
             of = name if isinstance(x, torch.Tensor | np.ndarray) else f"{name}[{key!r}]"
-            tensors[key] = _checked(of, as_tensor(of, value, like))
+            tensor = as_examples(of, value, like)
+            tensors[key] = tensor.clone() if tensor.is_inference() else tensor
         else:
             constants[key] = value
     if not tensors:
@@ -108,15 +108,3 @@ def _examples(x: object, like: torch.Tensor, name: str = "x") -> Examples:
     if len({*counts.values()}) > 1:
         raise ValueError(f"all tensors of {name} must hold the same number of examples along dimension 0, got {counts}")
     return Examples(tensors, constants)
-
-
-def _checked(name: str, x: torch.Tensor) -> torch.Tensor:
-    if x.is_meta:
-        raise ValueError(f"{name} must have values, got a tensor on the meta device")
-    if x.dim() == 0 or x.shape[0] == 0:
-        raise ValueError(f"{name} must hold at least one example along dimension 0, got shape {tuple(x.shape)}")
-    # The sum is quick and, if finite, proof enough.
-    if (x.is_floating_point() or x.is_complex()) and not cmath.isfinite(x.sum().item()) and not x.isfinite().all():
-        example = (~x.reshape(len(x), -1).isfinite()).any(dim=1).nonzero()[0].item()
-        raise ValueError(f"{name} must be finite, got NaN or infinity in example {example}")
-    return x.clone() if x.is_inference() else x

@@ -5,7 +5,7 @@ import weakref
 
 import torch
 
-from .hypothesis import Hypothesis, attributes_kept
+from .hypothesis import Hypothesis
 from .inputs import Examples
 from .state import nodes_of
 
@@ -49,25 +49,6 @@ class Occasion:
     def passed(self) -> None:
         """Count the call. One that fails is not counted, so that the next is like the first."""
         _calls[self.model][self.kind] = self.times
-
-
-def check_chunk(of: Hypothesis, chunk: Examples, h: torch.Tensor) -> None:
-    """Refuse h of which the first or the last example changes with the others.
-
-    Args:
-        of: the hypothesis; it is called on each of the two alone.
-        chunk: m examples.
-        h: (m, ...), its outputs, with their graph.
-
-    Raises:
-        ValueError: if it is so.
-    """
-    atol = torch.finfo(h.dtype).eps ** 0.5 * h.detach().abs().max().item() if h.numel() else 0.0
-    for i in (0, -1):
-        with torch.no_grad(), attributes_kept(of.model):
-            alone = of(chunk.map(lambda tensor, i=i: tensor[i:][:1]))[0]
-        if not torch.allclose(alone, h[i], rtol=0, atol=atol, equal_nan=True):
-            raise ValueError("h of an example changes with the other examples in its batch: use chunk_size=1")
 
 
 def check_graph(of: Hypothesis, h: torch.Tensor) -> None:

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+# Types of what holds no module: most attributes.
+_WHOLE = {bool, float, int, str, type(None), torch.Tensor, nn.Parameter}
+
 
 def skeleton(model: nn.Module, replaced: Mapping[torch.Tensor, torch.Tensor]) -> dict[nn.Module, nn.Module]:
     """New modules in place of all modules of the model, with the same attributes.
@@ -37,12 +40,14 @@ def skeleton(model: nn.Module, replaced: Mapping[torch.Tensor, torch.Tensor]) ->
     twins |= {module: twins[module._orig_mod] for module in compiled}
 
     def copied(value: object) -> object:
+        if type(value) in _WHOLE:
+            return value
         if isinstance(value, nn.Module):
             return twins.get(value, value)
         if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
             return types.MethodType(value.__func__, copied(value.__self__))
         if type(value) in (dict, OrderedDict):
-            return type(value)((key, copied(held)) for key, held in value.items())
+            return type(value)([(key, copied(held)) for key, held in value.items()]) if value else type(value)()
         if type(value) in (list, tuple, set):
             return type(value)(copied(held) for held in value)
         return deque(map(copied, value), value.maxlen) if type(value) is deque else value

@@ -8,6 +8,9 @@ from .exact import implicit_regularizer
 from .gradients import NUMBERS_PER_CHUNK, h_and_sq_norms
 from .hypothesis import attributes_kept, gradients_possible, is_as_built, parameters_kept, set_parameters, trainable
 
+# Examples times parameters of a theta, above which whole gradients take longer than one theta after the other (measured).
+WHOLE_GRADIENTS = 2**18
+
 
 def loss_and_reg(
     model: torch.nn.Module, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor, *, reg_on: torch.Tensor | bool = True
@@ -15,8 +18,8 @@ def loss_and_reg(
     """Mean squared error and reg at many parameter vectors.
 
     The model itself is evaluated, with each theta in place of its parameters, and by :func:`implicit_regularizer`; the
-    book's models answer for many theta at once, those that have a shorter way, and no parameter frozen, by a method
-    ``loss_and_reg(theta, x, y)``.
+    book's models answer for many theta at once: those that have a closed form, and no parameter frozen, by a method
+    ``loss_and_reg(theta, x, y)``, small ones else by whole gradients.
 
     Args:
         model: the hypothesis; its own parameters stay as they are.
@@ -35,11 +38,13 @@ def loss_and_reg(
     if is_as_built(model):
         closed_form = "loss_and_reg" in vars(type(model)) and all(p.requires_grad for p in model.parameters())
         at_once = model.loss_and_reg if closed_form else functools.partial(_at_once, model)
-        with torch.no_grad():
-            loss, of_x = at_once(theta, x, y)
-            if probe is not False:
-                reg = of_x if probe is x else at_once(theta, probe, model(probe))[1]
-        return loss, reg
+        most = len(x) if isinstance(probe, bool) else max(len(x), len(probe))
+        if closed_form or most * theta.shape[1] <= WHOLE_GRADIENTS:
+            with torch.no_grad():
+                loss, of_x = at_once(theta, x, y)
+                if probe is not False:
+                    reg = of_x if probe is x else at_once(theta, probe, model(probe))[1]
+            return loss, reg
     with parameters_kept(model):
         for k, theta_k in enumerate(theta):
             set_parameters(model, theta_k)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import operator
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -49,9 +50,13 @@ def attributes_kept(model: nn.Module) -> Iterator[Callable[[], bool]]:
 
 def _differs(now: Container, then: Container) -> bool:
     """Whether a container holds other things: the very things count, not what they are equal to."""
-    if isinstance(now, dict):
-        return now.keys() != then.keys() or any(now[key] is not value for key, value in then.items())
-    return len(now) != len(then) or any(one is not other for one, other in zip(now, then, strict=True))
+    if len(now) != len(then):
+        return True
+    if not isinstance(now, dict):
+        return not all(map(operator.is_, now, then))
+    if all(map(operator.is_, now.values(), then.values())) and all(map(operator.eq, now, then)):
+        return False  # as mostly, and in the same order
+    return now.keys() != then.keys() or any(now[key] is not value for key, value in then.items())
 
 
 def _contents(value: object) -> Iterator[tuple]:
@@ -93,7 +98,8 @@ class Watched(TorchDispatchMode):
         self.draws: str | None = None
         self.eps, self.numbers = 0.0, 0
         # With an alias, which keeps the memory if the tensor is given other memory.
-        self._held = {name: (t, t.detach(), _sample(t).clone()) for name, t in _tensors(model).items()}
+        self._held = {name: (t, t.detach()) for name, t in _tensors(model).items()}
+        self._samples = self._sampled()
         self._name_at = {t.untyped_storage().data_ptr(): name for name, (t, *_) in self._held.items()}
         self._before: dict[str, torch.Tensor] = {}
 
@@ -107,7 +113,7 @@ class Watched(TorchDispatchMode):
             self._keep(args[k] if k < len(args) else kwargs.get(key))
         result = func(*args, **kwargs)
         if isinstance(result, torch.Tensor) and result.is_floating_point():
-            self.eps = max(self.eps, torch.finfo(result.dtype).eps)
+            self.eps = max(self.eps, _eps(result.dtype))
             self.numbers += 0 if views else result.numel()
         return result
 
@@ -117,6 +123,24 @@ class Watched(TorchDispatchMode):
                 name = self._name_at.get(tensor.untyped_storage().data_ptr())
                 if name is not None and name not in self._before:
                     self._before[name] = self._held[name][1].clone()
+
+    def _sampled(self) -> dict[tuple[torch.dtype, torch.device], torch.Tensor]:
+        """The samples of all tensors of a type one after the other, since a small operation costs as much as a large one."""
+        kinds: dict[tuple[torch.dtype, torch.device], list[torch.Tensor]] = {}
+        for _, alias in self._held.values():
+            kinds.setdefault((alias.dtype, alias.device), []).append(_sample(alias))
+        return {kind: torch.cat(samples) for kind, samples in kinds.items()}
+
+    def _by_name(self) -> dict[str, torch.Tensor]:
+        """The samples that were taken at first."""
+        sizes: dict[tuple[torch.dtype, torch.device], dict[str, int]] = {}
+        for name, (_, alias) in self._held.items():
+            sizes.setdefault((alias.dtype, alias.device), {})[name] = len(_sample(alias))
+        return {
+            name: sample
+            for kind, of in sizes.items()
+            for name, sample in zip(of, self._samples[kind].split([*of.values()]), strict=True)
+        }
 
     def put_back(self, model: nn.Module) -> str | None:
         """Put the tensors of the model back to what they were.
@@ -128,9 +152,14 @@ class Watched(TorchDispatchMode):
             The name of one that had changed, if any had.
         """
         changed, now = None, _tensors(model)
-        for name, (tensor, alias, sample) in self._held.items():
-            before = self._before.get(name, sample.view_as(alias) if sample.numel() == alias.numel() else None)
+        alike = not self._before and all(map(torch.equal, self._samples.values(), self._sampled().values()))
+        samples = {} if alike else self._by_name()
+        for name, (tensor, alias) in self._held.items():
             elsewhere = now.get(name) is not tensor or tensor.data_ptr() != alias.data_ptr()
+            if alike and not elsewhere:
+                continue
+            sample = samples[name] if samples else _sample(alias)
+            before = self._before.get(name, sample.view_as(alias) if sample.numel() == alias.numel() else None)
             other = not same(_sample(alias), sample) or (name in self._before and not same(alias, before))
             if not elsewhere and not other:
                 continue
@@ -144,8 +173,13 @@ class Watched(TorchDispatchMode):
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and buffers that lie in memory entry by entry."""
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: t for name, t in tensors.items() if t.layout is torch.strided and not t.is_meta}
+    parameters, buffers = {}, {}
+    for path, module in model.named_modules():
+        for found, own in ((parameters, module._parameters), (buffers, module._buffers)):
+            for key, t in own.items():
+                if t is not None and t.layout is torch.strided and not t.is_meta:
+                    found.setdefault(t, f"{path}.{key}" if path else key)  # a shared one counts once
+    return {name: t for t, name in (*parameters.items(), *buffers.items())}
 
 
 def _sample(tensor: torch.Tensor) -> torch.Tensor:
@@ -156,6 +190,11 @@ def _sample(tensor: torch.Tensor) -> torch.Tensor:
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Entry by entry, NaN being the same as NaN."""
     return torch.equal(one, other) or (one.is_floating_point() and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True))
+
+
+@functools.cache
+def _eps(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
 
 
 @functools.cache
@@ -238,12 +277,13 @@ def generators(model: nn.Module) -> list[tuple[Callable[[], object], Callable[[o
     """
     whole = functools.partial(np.random.get_state, legacy=False)  # noqa: NPY002
     found = [(random.getstate, random.setstate), (whole, np.random.set_state)]  # noqa: NPY002
-    for value in (value for module in model.modules() for value in vars(module).values()):
+    kinds = random.Random, np.random.RandomState, np.random.Generator
+    for value in [value for module in model.modules() for value in vars(module).values() if isinstance(value, kinds)]:
         if isinstance(value, random.Random):
             found.append((value.getstate, value.setstate))
         elif isinstance(value, np.random.RandomState):
             found.append((functools.partial(value.get_state, legacy=False), value.set_state))
-        elif isinstance(value, np.random.Generator):
+        else:
             bits = value.bit_generator
             found.append((functools.partial(getattr, bits, "state"), functools.partial(setattr, bits, "state")))
     return found

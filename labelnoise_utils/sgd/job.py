@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from .. import models
-from ..arguments import as_integer, as_positive
-from ..regularizer.hypothesis import attributes_kept, check_per_example, is_as_built, trainable
+from ..arguments import as_examples, as_integer, as_positive
+from ..regularizer.hypothesis import Hypothesis, attributes_kept, check_alone, check_per_example, is_as_built, trainable
+from ..regularizer.inputs import Examples
 from .noise import LabelNoise
 
 Engine = Literal["auto", "compiled", "torch"]
@@ -52,8 +53,9 @@ def prepare(
                 f"parameter {name!r} is {p.dtype}, in whose rounding steps of SGD on the time scale 1 / lr^2 are lost: call"
                 " model.float() first, or freeze it"
             )
-    dtype = next(iter(parameters.values())).dtype
-    x, y = as_model_dtype(model, _as_tensor("x", x)), _as_tensor("y", y).to(dtype)
+    like = next(iter(parameters.values()))
+    dtype = like.dtype
+    x, y = _as_examples(model, "x", x, like), as_examples("y", y, like).detach().contiguous().to(dtype)
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"x and y must hold the same number of examples, got {x.shape[0]} and {y.shape[0]}")
     check_per_example(model, x)
@@ -70,7 +72,7 @@ def prepare(
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
     if not isinstance(reg_on, bool):
-        reg_on = as_model_dtype(model, _as_tensor("reg_on", reg_on))
+        reg_on = _as_examples(model, "reg_on", reg_on, like)
         check_per_example(model, reg_on)
     if not isinstance(keep_theta, bool):
         raise TypeError(f"keep_theta must be True or False, got {keep_theta!r}")
@@ -101,12 +103,15 @@ def as_model_dtype(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     return x.to(dtypes.pop()) if x.is_floating_point() and len(dtypes) == 1 else x
 
 
+def _as_examples(model: torch.nn.Module, name: str, value: object, like: torch.Tensor) -> torch.Tensor:
+    """Inputs without their graph, as the engines keep them."""
+    return as_model_dtype(model, as_examples(name, value, like)).detach().contiguous()
+
+
 def _check_outputs(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     """Refuse labels of another shape than h, and a model that mixes examples."""
-    examples = set() if is_as_built(model) else {0, len(x) - 1}
     with attributes_kept(model), torch.enable_grad():
         h = model(x).detach()
-        alone = {i: model(x[i : i + 1]).detach() for i in examples}
     if h.shape != y.shape:
         hint = ""
         if y.numel() == h.numel():
@@ -114,28 +119,9 @@ def _check_outputs(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> 
         raise ValueError(f"y must have the shape of model(x), {tuple(h.shape)}, got {tuple(y.shape)}{hint}")
     if not torch.isfinite(h).all():
         raise ValueError("model(x) is not finite: the parameters to start from hold NaN or infinity, or are too large")
-    atol = torch.finfo(h.dtype).eps ** 0.5 * h.abs().max().item()
-    for i, h_i in alone.items():
-        if not torch.allclose(h_i, h[i : i + 1], rtol=0, atol=atol):
-            raise ValueError(
-                f"h of example {i} changes with the other examples in its batch: the examples must lie along dimension 0 of x"
-                " (batch_first=True), and none may read another"
-            )
-
-
-def _as_tensor(name: str, value: object) -> torch.Tensor:
-    try:
-        # By way of NumPy, since torch would round a list of floats to single precision.
-        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} must be a tensor or an array of numbers, got {type(value).__name__}: {error}") from error
-    if tensor.dim() == 0 or tensor.shape[0] == 0:
-        raise ValueError(f"{name} must hold at least one example along dimension 0, got shape {tuple(tensor.shape)}")
-    # The sum is proof enough and takes no memory, isfinite as much as the tensor and more.
-    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
-        where = tuple(torch.nonzero(~torch.isfinite(tensor))[0].tolist())
-        raise ValueError(f"{name} must be finite, got {tensor[where].item()} at index {where}")
-    return tensor.detach().contiguous()
+    if not is_as_built(model):
+        hint = "the examples must lie along dimension 0 of x (batch_first=True), and none may read another"
+        check_alone(Hypothesis(model, trainable(model)), Examples({0: x}), h, hint)
 
 
 def _record(record: object, steps: int) -> np.ndarray:

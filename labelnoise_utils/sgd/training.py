@@ -180,8 +180,8 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
             taken = descend(indices[used : used + count], z[used : used + count])
             elapsed = time.perf_counter() - clock
             seconds += elapsed
-            if count == pace and elapsed < SECONDS_PER_SLICE / 2:
-                pace *= 2
+            if count == pace:
+                pace *= max(1, min(16, int(SECONDS_PER_SLICE / max(2 * elapsed, 1e-9))))
             done, used = done + taken, used + taken
             diverged = taken < count or not np.isfinite(theta := flat()).all()
             if diverged:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..arguments import as_number
+from ..arguments import as_number, as_reals, as_tensor
 from ..models import TwoLayerReLU
 from .programme import EPS, Kinks, gap_of, least_bending
 
@@ -47,7 +47,7 @@ class Interpolant:
 
     def __call__(self, t: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Values f(t), of the shape of t, in float64."""
-        t = (t if isinstance(t, torch.Tensor) else torch.tensor(np.array(t))).to(torch.float64)
+        t = as_tensor("t", t).to(torch.float64)
         if len(self.knots) == 1:
             return self.values.expand(t.shape).clone()
         piece = (torch.searchsorted(self.knots, t.detach(), right=True) - 1).clamp(0, len(self.knots) - 2)
@@ -159,17 +159,13 @@ def _points(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray) -> tuple
         TypeError: as in minimal_interpolant.
         ValueError: as there.
     """
-    x, y = (value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value for value in (x, y))
-    for name, value in (("x", x), ("y", y)):
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
-            kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-            raise TypeError(f"{name} must be a tensor or an array of real numbers, got {kind}")
+    x, y = as_reals("x", x), as_reals("y", y)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"x and y must have the same shape (n,), got {tuple(x.shape)} and {tuple(y.shape)}")
     if not len(x):
         raise ValueError("x and y must hold at least one point, got none")
-    eps = max(float(np.finfo(value.dtype).eps) if value.dtype.kind == "f" else EPS for value in (x, y))
-    x, y = (value.astype(np.float64) for value in (x, y))
+    eps = max(torch.finfo(value.dtype).eps if value.is_floating_point() else EPS for value in (x, y))
+    x, y = (value.to(torch.float64).numpy() for value in (x, y))
     for name, value in (("x", x), ("y", y)):
         wrong = np.flatnonzero(~(np.abs(value) < LARGEST))
         if len(wrong):

@@ -32,7 +32,7 @@ def browse(tmp_path):
             browser = p.chromium.launch(executable_path=executable, args=FLAGS)
             page = browser.new_page(**settings)
             complaints = []
-            allowed = (file.as_uri(), "data:")
+            allowed = (file.as_uri(), "data:", "blob:")  # a blob is the page's own: its worker
             page.on("request", lambda r: r.url.startswith(allowed) or complaints.append(f"outside: {r.url}"))
             page.on("pageerror", lambda e: complaints.append(f"error: {e}"))
             page.on("console", lambda m: complaints.append(f"console: {m.text}"))

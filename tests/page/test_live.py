@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 
 from figures import Fragment, draw, html
 from jupyter_client.manager import start_new_kernel
@@ -61,12 +62,31 @@ class TestLive:
             return draw(height)
 
         picture, status, height = ln.explore(fails, height=[1, 2, 3]).widget.children
+        height, _ = height.children
         before = picture.value
         height.value = 2
         assert picture.value == before
         assert status.value == '<p role="alert">ValueError: lr &lt; bound</p>'
         height.value = 3
         assert picture.value != before and "alert" not in status.value
+
+    def test_play_moves_the_slider_and_follows_it(self, somebody_there):
+        seen = []
+
+        def slow(height):
+            time.sleep(1)
+            seen.append(height)
+            return draw(height)
+
+        _, status, row = ln.explore(slow, height=[1, 2, 4], start={"height": 2}).widget.children
+        slider, play = row.children
+        assert (play.value, play.min, play.max, play.repeat) == (1, 0, 2, False)
+        assert 1500 <= play.interval <= 6000  # longer than the first picture took
+        play.value = 2
+        assert slider.value == 4 and "height = 4" in status.value
+        slider.value = 1
+        assert play.value == 0
+        assert seen == [2, 4, 1]
 
     def test_shows_the_page_where_ipywidgets_is_missing(self, monkeypatch):
         class Shell:

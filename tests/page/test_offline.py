@@ -1,5 +1,7 @@
 """The face for a page: a picture for each combination; its HTML, and in a browser."""
 
+import re
+
 import numpy as np
 import pytest
 from browser import VIEWS
@@ -48,6 +50,11 @@ class TestPage:
         for tag in ("input", "select"):
             before = page.split(f"<{tag} ")[0]
             assert before.count("<label>") == before.count("</label>") + 1
+
+    def test_a_slider_with_three_values_has_a_play_button(self):
+        page = Fragment(html(draw, height=[1, 2, 3], labels={"height": "<of> the bar"}))
+        assert [button["aria-label"] for button in page.of("button")] == ["Play <of> the bar"]
+        assert Fragment(html(draw, height=[1, 2], colour=["red", "blue", "green"])).of("button") == []
 
     def test_asks_for_nothing_and_has_no_ids(self):
         fragment = Fragment(html(draw, height=[1, 2]))
@@ -152,9 +159,56 @@ class TestInABrowser:
         still = html(draw, height=[1, 2])
         browse(still, page, page, page, act=act)
 
+    @pytest.mark.parametrize("view", VIEWS)
+    def test_play_moves_a_slider_to_its_end(self, browse, view):
+        def act(page):
+            page.clock.install()
+            slider, other = page.get_by_role("slider", name="height"), page.get_by_role("combobox", name="fill")
+            picture, status = page.get_by_role("img"), page.get_by_role("status")
+            page.clock.run_for(5000)
+            expect(picture).to_have_attribute("alt", "Figure; height = 1, fill = red")  # nothing moves by itself
+            slider.focus()
+            page.keyboard.press("Tab")
+            expect(page.get_by_role("button", name="Play height")).to_be_focused()
+            page.keyboard.press("Enter")
+            for height in (2, 3):
+                expect(picture).to_have_attribute("alt", f"Figure; height = {height}, fill = red")
+                expect(slider).to_have_attribute("aria-valuetext", f"{height}")
+                expect(status).to_have_text("")
+                page.clock.run_for(700)
+            expect(page.get_by_role("button", name="Play height")).to_be_focused()
+            expect(status).to_have_text("Figure; height = 3, fill = red")
+            page.keyboard.press("Enter")  # from its first value again
+            expect(picture).to_have_attribute("alt", "Figure; height = 1, fill = red")
+            page.get_by_role("button", name="Pause height").click()
+            page.clock.run_for(5000)
+            expect(status).to_have_text("Figure; height = 1, fill = red")
+            for move in (lambda: other.select_option("blue"), lambda: slider.press("Home")):
+                page.get_by_role("button", name="Play height").click()
+                move()  # ends it
+                expect(page.get_by_role("button", name="Play height")).to_be_visible()
+                page.clock.run_for(5000)
+                expect(status).to_have_text(re.compile("^Figure; height = [12], fill = blue$"))
+
+        page = html(draw, height=[1, 2, 3], colour=["red", "blue"], labels={"colour": "fill"})
+        browse(page, act=act, view=view)
+
+    def test_play_moves_one_of_two_sliders(self, browse):
+        def act(page):
+            page.clock.install()
+            picture = page.get_by_role("img")
+            page.get_by_role("button", name="Play height").click()
+            page.get_by_role("button", name="Play line width").click()  # and pauses the other
+            page.clock.run_for(5000)
+            expect(picture).to_have_attribute("alt", "Figure; height = 2, line width = 9")
+            expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+
+        browse(html(lambda height, line_width: draw(height), height=[1, 2, 3], line_width=[7, 8, 9]), act=act)
+
     def test_without_scripts_there_is_the_picture_and_no_dead_control(self, browse):
         def act(page):
             expect(page.get_by_role("img")).to_have_attribute("alt", "Figure; height = 1")
             expect(page.get_by_role("slider")).to_have_count(0)
+            expect(page.get_by_role("button")).to_have_count(0)
 
-        browse(html(draw, height=[1, 2]), act=act, java_script_enabled=False)
+        browse(html(draw, height=[1, 2, 3]), act=act, java_script_enabled=False)

@@ -276,7 +276,9 @@ class TestRefused:
         """Of one sum over a batch no per-example gradients can be told; example by example they can."""
         model, x = specimen(name)
         reg = plain_loop(model, x)[0].mean().item()
-        with pytest.raises(ValueError, match="h of an example changes with the other examples in its batch: use chunk_size=1"):
+        with pytest.raises(
+            ValueError, match="h of example (0|4) changes with the other examples in its batch: use chunk_size=1"
+        ):
             ln.estimate_regularizer(model, x)
         value, standard_error = ln.estimate_regularizer(model, x, draws=400, chunk_size=1)
         assert abs(value.item() - reg) < 4 * standard_error.item() < 0.4 * reg

@@ -238,7 +238,7 @@ class TestByParameter:
         (dict(chunk_size=True), TypeError, "chunk_size must be an integer, got True"),
         (dict(x=torch.zeros(0, 3)), ValueError, r"at least one example.*got shape \(0, 3\)"),
         (dict(x=[0.0] * 3), TypeError, "x must be a torch.Tensor or a NumPy array, .* got list"),
-        (dict(x=torch.full((5, 3), math.nan)), ValueError, "NaN or infinity in example 0"),
+        (dict(x=torch.full((5, 3), math.nan)), ValueError, r"x must be finite, got nan at index \(0, "),
         (dict(model=torch.sin), TypeError, "model must be a torch.nn.Module, got builtin"),
         (dict(model=nn.ReLU()), ValueError, "no trainable parameter"),
     ],

@@ -61,8 +61,8 @@ def test_costs_one_pass_for_each_output(monkeypatch, gradient):
     with torch.set_grad_enabled(gradient):
         ln.implicit_regularizer(model, torch.zeros(100, 3), method="ghost")
     assert calls == [(1, 3)] * 2
-    # One backward pass stops at what comes out of layers, the loop's for the check goes on to the parameters.
-    assert [len(arguments[1]) for arguments in passes] == [1, 1, 4, 4]
+    # The loop's for the check goes on to the parameters, the others stop at what comes out of the two layers.
+    assert [len(arguments[1]) for arguments in passes] == [4, 4, 2, 2]
 
 
 class TestBothWaysToANorm:

@@ -143,7 +143,7 @@ class TestForms:
         ({("a",): numbers(3)}, TypeError, r"x must have the names of inputs for keys, got \('a',\)"),
         ((numbers(3), numbers(2)[:3]), ValueError, r"same number of examples along dimension 0, got \{0: 5, 1: 3\}"),
         (dict(a=numbers(3), b=torch.tensor(1.0)), ValueError, r"x\['b'\] must hold at least one example along dimension 0"),
-        (dict(a=numbers(3), b=numbers(2) * np.nan), ValueError, r"x\['b'\] must be finite, got NaN or infinity in example 0"),
+        (dict(a=numbers(3), b=numbers(2) * np.nan), ValueError, r"x\['b'\] must be finite, got nan at index \(0, 0\)"),
         (
             dict(a=numbers(3), c=numbers(2)),
             ValueError,

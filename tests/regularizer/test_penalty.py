@@ -58,7 +58,7 @@ class TestOutputsAtHand:
 
     def test_of_other_inputs(self):
         model, x = mlp(), numbers(3)
-        with pytest.raises(ValueError, match="h of an example changes with the other examples"):
+        with pytest.raises(ValueError, match="h of example 0 changes with the other examples"):
             ln.estimate_regularizer(model, x, h=model(2 * x))
         with pytest.raises(ValueError, match="h has shape .* for 5 examples"):
             ln.estimate_regularizer(model, x, h=model(x[:3]))

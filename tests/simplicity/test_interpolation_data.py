@@ -109,14 +109,14 @@ class TestBadData:
     @pytest.mark.parametrize(
         "x, y, message",
         [
-            ([0.0, 1.0], torch.zeros(2), "x must be a tensor or an array of real numbers, got list"),
-            (torch.zeros(2), np.zeros(2, dtype=complex), "y must be a tensor or an array of real numbers, got complex128"),
+            ([0.0, 1.0], torch.zeros(2), "x must be a torch.Tensor or a NumPy array, got list"),
+            (torch.zeros(2), np.zeros(2, dtype=complex), "y must hold real numbers, got torch.complex128"),
             (
                 torch.zeros(2),
                 torch.zeros(2, dtype=torch.complex64),
-                "y must be a tensor or an array of real numbers, got complex64",
+                "y must hold real numbers, got torch.complex64",
             ),
-            (torch.zeros(2, dtype=torch.bool), torch.zeros(2), "x must be a tensor or an array of real numbers, got bool"),
+            (torch.zeros(2, dtype=torch.bool), torch.zeros(2), "x must hold real numbers, got torch.bool"),
         ],
     )
     def test_types(self, function, x, y, message):

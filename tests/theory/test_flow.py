@@ -269,7 +269,7 @@ BAD_INPUT = {
     "no module": (dict(model=lambda x: x), TypeError, "model must be a torch.nn.Module, got function"),
     "y of another shape": (dict(y=Y[:, None]), ValueError, r"y must .*\(3,\), got \(3, 1\)"),
     "y NaN": (dict(y=Y * NAN), ValueError, "y must be finite, got nan at index"),
-    "y text": (dict(y="abc"), TypeError, "y must be a tensor or an array of numbers, got str"),
+    "y text": (dict(y="abc"), TypeError, "y must be a torch.Tensor or a NumPy array, got str"),
     "x NaN": (dict(x=X * NAN), ValueError, "x must be finite"),
 }
 

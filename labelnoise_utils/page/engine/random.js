@@ -27,3 +27,24 @@ function meanSign(nextWord, batchSize) {
   for (let left = batchSize; left > 0; left -= 32) ones += countOnes(nextWord() >>> Math.max(0, 32 - left));
   return (2 * ones - batchSize) / batchSize;
 }
+
+// An integer from 0 to n - 1, uniform up to n / 2^32.
+function drawIndex(nextWord, n) {
+  return Math.floor((nextWord() / 4294967296) * n);
+}
+
+// Independent standard normal numbers, two from each pair of words (Box and Muller).
+function makeNormals(nextWord) {
+  let spare = null;
+  return () => {
+    if (spare !== null) {
+      const kept = spare;
+      spare = null;
+      return kept;
+    }
+    const radius = Math.sqrt(-2 * Math.log((nextWord() + 1) / 4294967296));
+    const angle = (2 * Math.PI * nextWord()) / 4294967296;
+    spare = radius * Math.sin(angle);
+    return radius * Math.cos(angle);
+  };
+}
