@@ -195,6 +195,25 @@ def test_inner_links_lead_somewhere(built):
     assert broken == []
 
 
+def test_the_first_page_is_light(built):
+    """With its scripts, but without MathJax, fonts and styles."""
+    page = built / "book" / "introduction.html"
+    scripts = {
+        (page.parent / urlsplit(unquote(path)).path).resolve()
+        for path in re.findall(r'<script[^>]* src="([^"]+)"', page.read_text())
+    }
+    weight = page.stat().st_size + sum(path.stat().st_size for path in scripts if "mathjax" not in path.parts)
+    assert weight < 400_000
+
+
+def test_every_icon_is_drawn(server, open_page):
+    """The script that draws them holds those that the pages use, and no others."""
+    page = open_page(f"{server}/{PAGES[1]}.html")
+    expect(page.locator("i[class*='fa-']")).to_have_count(0)
+    assert page.locator("svg[data-icon]").count() > 5
+    assert page.locator("svg[data-icon]:not(:has(path[d]))").count() == 0
+
+
 def test_every_page_is_in_the_table_of_contents(built):
     pages = {path.relative_to(built).as_posix() for path in built.rglob("*.html")}
     pages = {page for page in pages if not page.startswith("_static/")}
