@@ -63,6 +63,7 @@ test: lint book
 		-n 2 --dist loadfile --no-loadscope-reorder $(COPIES) tests labelnoise_utils
 
 # The package's tests against the lowest versions that pyproject.toml admits and this Python can install.
+# On x86_64 PyPI's torch brings CUDA along: 3 GB to download, 6 GB in _build/lowest.
 lowest: $(LOWEST)/.installed
 	@echo "== Testing the package with the lowest versions"
 	NUMBA_CACHE_DIR=$(LOWEST)/numba $(LOWEST)/bin/pytest -n 2 --dist loadfile -m "not site and not fresh" tests labelnoise_utils

@@ -6,7 +6,18 @@ Ornstein-Uhlenbeck like process" (COLT 2020).
 
 from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
 from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
-from .page import check, explore, how_much_longer, live_sensing, live_units, playground, plots
+from .page import (
+    check,
+    cloud_in_space,
+    explore,
+    how_much_longer,
+    live_network,
+    live_sensing,
+    live_units,
+    playground,
+    plots,
+    push,
+)
 from .regularizer import (
     Estimate,
     NotCoveredError,
@@ -72,6 +83,7 @@ __all__ = [
     "TwoLayerSigmoidal",
     "UnitClasses",
     "check",
+    "cloud_in_space",
     "collinear_deviation",
     "convexity_changes",
     "curve_length",
@@ -88,6 +100,7 @@ __all__ = [
     "implicit_regularizer",
     "is_non_repellent",
     "linearize",
+    "live_network",
     "live_sensing",
     "live_units",
     "matrix_sensing",
@@ -102,6 +115,7 @@ __all__ = [
     "plots",
     "project_to_zero_error",
     "psd_uniqueness_bound",
+    "push",
     "random_two_kinks",
     "register_rule",
     "regularizer_by_module",

@@ -7,6 +7,10 @@ import torch
 pytest.register_assert_rewrite("cases", "interpolants", "refusals", "unchanged")
 
 
+# Python files named conftest are pytest's own, and no modules with doctests.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
+
 @pytest.fixture(autouse=True)
 def same_layers_every_time():
     """The layers of torch draw their initial parameters from the global state."""

@@ -126,10 +126,13 @@ def public_calls():
     yield "UnitClasses", lambda: ln.UnitClasses(**vars(ln.unit_classes(*sigmoidal, tol=0.1)))
     yield "one_data_point", lambda: ln.one_data_point.network([1.0, 2.0], torch.ones(1, 2), "tanh")
     yield "check", lambda: ln.check("one", 1, 1)
+    yield "push", lambda: ln.push(u=1.2, distance=-0.3)._repr_html_()
+    yield "cloud_in_space", lambda: ln.cloud_in_space(seed=3)._repr_html_()
     yield "how_much_longer", lambda: ln.how_much_longer("batch", 4)._repr_html_()
     yield "live_sensing", lambda: ln.live_sensing(dim=8, seed=3)._repr_html_()
     yield "live_units", lambda: ln.live_units("logistic", width=6)._repr_html_()
     yield "playground", lambda: ln.playground(lr=0.01, seed=3)._repr_html_()
+    yield "live_network", lambda: ln.live_network(width=20, seed=3)._repr_html_()
     yield "explore", lambda: ln.explore(lambda lr: Figure(), lr=[0.1, 0.2])
     yield (
         "plots",

@@ -4,7 +4,10 @@ from . import plots
 from .checks import check
 from .exploration import Exploration, explore
 from .longer import how_much_longer
+from .network import live_network
+from .push import push
 from .sensing import live_sensing
+from .space import cloud_in_space
 from .stage import LiveFigure
 from .units import live_units
 from .valley import Playground, playground
@@ -14,10 +17,13 @@ __all__ = [
     "LiveFigure",
     "Playground",
     "check",
+    "cloud_in_space",
     "explore",
     "how_much_longer",
+    "live_network",
     "live_sensing",
     "live_units",
     "playground",
     "plots",
+    "push",
 ]

@@ -22,6 +22,7 @@ function setUpLonger(root) {
     if (source !== range) range.value = Math.log2(guess);
     if (source !== number) number.value = Number(guess.toPrecision(2));
     range.setAttribute("aria-valuetext", `${times(guess)} times as many steps`);
+    nameAxis();
     draw();
   };
   const finish = () => {
@@ -42,7 +43,7 @@ function setUpLonger(root) {
     return `Measured just now: ${ratio.toFixed(digits)} ± ${error.toFixed(digits)} times as many steps ` +
       `(${count(Math.round(first))} before, ${count(Math.round(second))} after; ${runs} runs each, ± one standard error). ` +
       `You said ${times(guess)}. The law, lr² σ² t / B the same, says ${times(law)}, and with the training error ` +
-      `(${inWords(errors[0])} before, ${inWords(errors[1])} after) counted as noise ${inWords(withError)}.`;
+      `(${inWords(errors[0])} before, ${inWords(errors[1])} after) counted as noise ${inWords(withError)}; both are for small steps.`;
   };
 
   const scale = (box) => {
@@ -63,9 +64,7 @@ function setUpLonger(root) {
     }
     text(pen, "times as many steps until reg has halved", width / 2, height - 8, { align: "center" });
     const over = (words, at, y) => {
-      const half = pen.measureText(words).width / 2 + 2;
-      pen.fillStyle = "#fff";
-      pen.fillRect(Math.min(Math.max(at, 6 + half), width - 6 - half) - half, y - 8, 2 * half, 16);
+      const half = pen.measureText(words).width / 2;
       text(pen, words, Math.min(Math.max(at, 6 + half), width - 6 - half), y, { align: "center", ground: true });
     };
     if (result) {
@@ -74,7 +73,10 @@ function setUpLonger(root) {
       const [low, high] = [-2, 2].map((k) => x(Math.max(result.ratio + k * result.error, result.ratio / 4)));
       line(pen, [[low, row - 14], [high, row - 14]], { colour: NOISE, width: 3 });
       dot(pen, x(result.ratio), row - 14, NOISE, 5);
-      over("measured, ± 2 standard errors", x(result.ratio), row - 30);
+      // Beside both marks, on the side that has room.
+      const [first, last] = [Math.min(low, x(result.law)) - 9, Math.max(high, x(result.law)) + 9];
+      const isLeft = last + pen.measureText("measured, ± 2 standard errors").width > width - 6;
+      text(pen, "measured, ± 2 standard errors", isLeft ? first : last, row - 14, { align: isLeft ? "right" : "left" });
     }
     pen.beginPath();
     const at = x(guess);
@@ -111,15 +113,16 @@ function setUpLonger(root) {
     const other = clouds && clear(curves, 28);
     if (other) drawCurves(other);
   };
+  const nameAxis = () => axis.setAttribute("aria-label", result
+    ? `Axis of the answers: yours ${times(guess)}, measured ${inWords(result.ratio)}, the law ${times(result.law)}.`
+    : `Axis of the answers from 1/8 to 8; yours is ${times(guess)}.`);
   const tell = (aloud) => {
     readout.textContent = words();
     range.disabled = number.disabled = Boolean(clouds);
     go.hidden = Boolean(clouds);
     again.hidden = !clouds;
     root.querySelector(".labelnoise-curves").hidden = !clouds;
-    axis.setAttribute("aria-label", result
-      ? `Axis of the answers: yours ${times(guess)}, measured ${inWords(result.ratio)}, the law ${times(result.law)}.`
-      : `Axis of the answers from 1/8 to 8; yours is ${times(guess)}.`);
+    nameAxis();
     if (result) {
       curves.setAttribute("aria-label", `Mean of reg over that at the start, against steps on a log axis: it has halved after ${count(Math.round(result.times[0]))} steps before the change and ${count(Math.round(result.times[1]))} after it.`);
     }

@@ -25,9 +25,10 @@ def how_much_longer(change: Change = "noise", by: float = 2.0, *, model: Model =
     The answer is typed, or dragged along a logarithmic axis from 1/8 to 8. After *Reveal* the page trains several runs with
     the setting before and several with the one after, all from zero training error, until the mean of their reg has halved,
     and puts the ratio of the two times with its standard error (jackknife over the runs) beside the answer and beside what
-    the law says. By the law reg is a function of ``lr**2 noise_std**2 t / B``, so the ratio is ``by**-2`` for noise and learning
-    rate and ``by`` for the batch. To first order in lr: the training error acts like further noise, so a second prediction
-    has ``noise_std**2 / B`` plus the training error that the runs had. Nothing is stored: other seeds, another measurement.
+    the law says. By the law reg is a function of ``lr**2 noise_std**2 t / B``, so the ratio is ``by**-2`` for noise and
+    learning rate and ``by`` for the batch. That is to first order in lr: the training error acts like further noise, so a
+    second prediction has ``noise_std**2 / B`` plus the training error that the runs had. Nothing is
+    stored: other seeds, another measurement.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside.
 
@@ -73,6 +74,7 @@ def how_much_longer(change: Change = "noise", by: float = 2.0, *, model: Model =
         for one, words in (("lr", "learning rate"), ("noiseStd", "σ ="), ("batch", "B ="))
         if one != key
     )
+    curves = canvas("Mean of reg against steps, before the change and after it")
     inside = f"""<p class="labelnoise-question"><strong>{escape(text)}</strong>
 Here {escape(NAMES[change])} goes {values} ({SHOWN[model]}; {fixed}).</p>
 <div class="labelnoise-answer">
@@ -86,7 +88,7 @@ Here {escape(NAMES[change])} goes {values} ({SHOWN[model]}; {fixed}).</p>
 <button type="button" hidden>Guess again</button>
 </p>
 <p class="labelnoise-readout"></p>
-<div class="labelnoise-wide labelnoise-curves" hidden>{canvas("Mean of reg against steps, before the change and after it")}</div>"""
+<div class="labelnoise-wide labelnoise-curves" hidden>{curves}</div>"""
     return live_figure(
         "longer",
         inside,

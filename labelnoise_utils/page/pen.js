@@ -42,6 +42,15 @@ function line(pen, points, { colour = "#000", width = 1, dash = [] } = {}) {
   pen.stroke();
 }
 
+// Each point of a path as the mean of itself and its neighbours: the mean of some hundred runs still trembles.
+function smoothed(path) {
+  return path.map((point, i) => {
+    const reach = Math.min(12, i, path.length - 1 - i);
+    const near = path.slice(i - reach, i + reach + 1);
+    return point.map((_, k) => near.reduce((sum, one) => sum + one[k], 0) / near.length);
+  });
+}
+
 function text(pen, words, x, y, { align = "left", colour = "#000", ground = false } = {}) {
   [pen.textAlign, pen.textBaseline] = [align, "middle"];
   if (ground) {

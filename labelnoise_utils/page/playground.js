@@ -12,6 +12,7 @@ function makeRun(parameters, start, particles, seed) {
     settled: null, // {t, s} from which the prediction starts
     errors: 0, // sum of the mean squared error over the steps since then
     history: [[0, first.s]], stride: 1,
+    errorHistory: [[1, first.squaredError]], // nearly equal spaces on a logarithmic axis; the start stands at step 1
     advance(steps) {
       for (let k = 0; k < steps && !run.diverged; k++) {
         if (!run.settled) {
@@ -21,6 +22,7 @@ function makeRun(parameters, start, particles, seed) {
         const squaredError = step(cloud, parameters, drawSign);
         run.diverged = !(squaredError < 1e6);
         if (run.settled) run.errors += squaredError;
+        if (run.t + 1 >= 1.03 * run.errorHistory.at(-1)[0]) run.errorHistory.push([run.t + 1, squaredError]);
         if (++run.t % run.stride || run.diverged) continue;
         run.history.push([run.t, measure(cloud).s]);
         if (run.history.length > 800) {
@@ -62,22 +64,21 @@ function describe(run) {
     return `Diverged at step ${count(t)}: the learning rate ${parameters.lr} is too large here. ${why}.`;
   }
   const error = `mean (uv\u00a0−\u00a01)² = ${inWords(now.squaredError)}`;
+  const fromTo = `Mean |u² − v²|: ${inWords(first.s)} at the start, ${inWords(now.s)} now. `;
   if (first.s === 0) {
     const stuck = start.u === 0 ? "at u = v = 0 nothing ever moves; " : "";
     return `${at}With u = v at the start u² − v² is 0 and stays 0: ${stuck}${error}.`;
   }
-  const s = `Mean |u² − v²| = ${inWords(now.s)}, at the start ${inWords(first.s)}. `;
-  if (!run.settled) return `${at}${s}The cloud is on its way to the valley: ${error}.`;
-  if (parameters.noiseStd === 0) return `${at}${s}No noise, so no drift: the cloud stays where it met the valley.`;
+  if (!run.settled) return `${at}Fitting: the cloud falls into the valley; ${error}, at the start ${inWords(first.squaredError)}. ${fromTo}`;
+  if (parameters.noiseStd === 0) return `${at}Fitted, and without noise nothing moves any more: the cloud stays where it met the valley. ${fromTo}`;
+  const flat = now.s < LAST_S ? "The cloud has come to the flat point. " : "The error is at its floor; the noise now moves the cloud along the valley, to u = v. ";
   const ratios = run.ratios();
   const rate = `4 lr² σ² / B = ${inWords(decayRate(parameters))}`.replaceAll(" ", "\u00a0");
-  if (!ratios) return `${at}${s}On the valley since step ${count(run.settled.t)}; the predicted rate is ${rate} per step.`;
-  const flat = now.s < LAST_S ? " The cloud has come to the flat point." : "";
+  if (!ratios) return `${at}${flat}${fromTo}Predicted: a fraction ${rate} less in each step, counted from step ${count(run.settled.t)}.`;
   const law = Number.isFinite(ratios.withError)
-    ? `with which the law says ${ratios.withError.toFixed(3)} times`
-    : "and the steps are too large for the law";
-  return `${at}${s}Since step ${count(run.settled.t)} it decays at ${ratios.measured.toFixed(3)} times ${rate} per step; ` +
-    `the mean of (uv\u00a0−\u00a01)² was ${inWords(ratios.meanError)}, ${law}.${flat}`;
+    ? `With the error that is left, which acts as a little more noise, the prediction is ${ratios.withError.toFixed(3)} times`
+    : "The steps are too large for a prediction with the error that is left";
+  return `${at}${flat}${fromTo}It shrinks ${ratios.measured.toFixed(3)} times as fast as ${rate} per step, the prediction from the noise alone. ${law}.`;
 }
 
 function describePlane({ now, t, cloud, diverged }, reach) {
@@ -85,6 +86,11 @@ function describePlane({ now, t, cloud, diverged }, reach) {
   const where = diverged ? "has no place" : `has its centre at u = ${inWords(now.u)}, v = ${inWords(now.v)}`;
   return `Plane of u and v at step ${count(t)}. The cloud of ${count(cloud.u.length)} particles, orange dots, ${where}; ` +
     `${count(inside)} of them are in the picture. The valley uv = 1 is a black curve, its flat point u = v = 1 a circle on it.`;
+}
+
+function describeError({ now, t, first, diverged }) {
+  const end = diverged ? "it has no bound" : `it is ${inWords(now.squaredError)} after ${count(t)} steps`;
+  return `Mean squared error against the number of steps, both on logarithmic axes: at the start ${inWords(first.squaredError)}, ${end}.`;
 }
 
 function describeDecay(run) {
@@ -98,7 +104,7 @@ function setUp(root) {
   const inputs = Object.fromEntries([...root.querySelectorAll("input")].map((input) => [input.name, input]));
   const offered = (name) => JSON.parse(inputs[name].dataset.values);
   const chosen = (name) => offered(name)[inputs[name].value];
-  const [plane, decay] = root.querySelectorAll("canvas");
+  const [plane, error, decay] = root.querySelectorAll("canvas");
   const [play, forward, reset] = root.querySelectorAll("button");
   const readout = root.querySelector(".labelnoise-readout");
   const status = root.querySelector("[role=status]");
@@ -113,28 +119,38 @@ function setUp(root) {
   const moves = () => running && !run.isOver();
 
   const draw = () => {
-    const [left, right] = [clear(plane, 10), clear(decay, 46)];
+    const [left, upper, lower] = [clear(plane, 10), clear(error, 26), clear(decay, 46)];
     if (left) drawPlane(left, run, reach);
-    if (right) drawDecay(right, run);
+    if (upper) drawError(upper, run);
+    if (lower) drawDecay(lower, run);
   };
 
   const tell = (aloud) => {
     play.textContent = moves() ? "Pause" : "Start";
     readout.textContent = describe(run);
     plane.setAttribute("aria-label", describePlane(run, reach));
+    error.setAttribute("aria-label", describeError(run));
     decay.setAttribute("aria-label", describeDecay(run));
     if (aloud) status.textContent = (moves() ? "Running. " : "Paused. ") + readout.textContent;
   };
 
-  // In the automatic speed the first steps can be told apart, and later ones go a hundredth further in each frame.
-  const pace = () => chosen("speed") || (run.t < 20 ? 0.25 : Math.min(2000, Math.max(1, run.t / 100)));
+  // In the automatic speed the fit takes seconds, whatever the learning rate: so many frames for the error to fall by a factor
+  // e, where the valley is met. From then on each frame goes a hundredth further.
+  const FRAMES = 80;
+  const pace = () => {
+    if (chosen("speed")) return chosen("speed");
+    const fold = 1 / (2 * run.parameters.lr * Math.hypot(run.first.s, 2));
+    const slow = Math.min(5, Math.max(0.05, fold / FRAMES));
+    const since = run.settled ? run.t - run.settled.t : Math.max(0, run.t - 10 * fold);
+    return Math.min(2000, Math.max(slow, since / 100));
+  };
 
   const onFrame = (time) => {
     frame = 0;
     if (!visible || !moves()) return;
     owed += pace();
     const began = performance.now();
-    for (; owed >= 1 && performance.now() - began < 12; owed -= Math.min(50, Math.floor(owed))) {
+    for (; owed >= 1 && performance.now() - began < 8; owed -= Math.min(50, Math.floor(owed))) {
       run.advance(Math.min(50, Math.floor(owed)));
     }
     owed = Math.min(owed, 1); // what a slow machine cannot do in time is left out

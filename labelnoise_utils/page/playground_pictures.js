@@ -1,4 +1,4 @@
-// The two pictures of the playground; valley.js and pen.js stand before this in the same function.
+// The three pictures of the playground; valley.js and pen.js stand before this in the same function.
 const MARGIN = 0.25; // of the plane around the starts that can be chosen
 
 function countInside({ u, v }, reach) {
@@ -92,4 +92,30 @@ function drawDecay(surface, run) {
   text(pen, count(end), box.right + 4, box.bottom + 13, { align: "right" });
   line(pen, [[box.right, box.bottom], [box.right, box.bottom + 4]]);
   axes(surface, xTicks, yTicks, "steps t", "mean |u² − v²|");
+}
+
+// The squared error: both axes logarithmic, so that the fit and the thousands of steps after it are seen together.
+function drawError(surface, run) {
+  const { pen, box } = surface;
+  const points = run.errorHistory.filter(([, error]) => error > 0 && Number.isFinite(error));
+  const end = 10 ** Math.ceil(Math.log10(Math.max(run.t, 100)));
+  const values = points.length ? points.map(([, error]) => error) : [1];
+  const floor = run.diverged ? 0 : settledError(run.parameters, run.now.reg);
+  const high = Math.ceil(Math.log10(Math.max(...values)) + 0.05);
+  const low = Math.max(high - 8, Math.min(high - 2, Math.floor(Math.log10(Math.min(...values, floor || 1)) - 0.05)));
+  const x = (t) => box.left + (Math.log10(t) / Math.log10(end)) * (box.right - box.left);
+  const y = (error) => box.bottom - ((Math.max(low, Math.log10(error)) - low) / (high - low)) * (box.bottom - box.top);
+  line(pen, points.map(([t, error]) => [x(t), y(error)]), { colour: NOISE, width: 3 });
+  const rows = [["mean (uv − 1)²", (px, py) => line(pen, [[px - 10, py], [px + 10, py]], { colour: NOISE, width: 3 })]];
+  if (floor > 0) {
+    line(pen, [[box.left, y(floor)], [box.right, y(floor)]], { width: 1.2 });
+    rows.push(["its floor now, predicted", (px, py) => line(pen, [[px - 10, py], [px + 10, py]], { width: 1.2 })]);
+  }
+  legend(pen, rows, 4, 10);
+  const decades = Array.from({ length: high - low + 1 }, (_, i) => low + i);
+  const every = Math.ceil(decades.length / 4);
+  const yTicks = decades.filter((k) => (high - k) % every === 0).map((k) => [y(10 ** k), powerOfTen(k)]);
+  const last = Math.log10(end);
+  const xTicks = Array.from({ length: last + 1 }, (_, k) => k).filter((k) => last < 5 || k % 2 === 0).map((k) => [x(10 ** k), powerOfTen(k)]);
+  axes(surface, xTicks, yTicks, "steps t", "squared error");
 }

@@ -33,7 +33,15 @@ class LiveFigure:
 
 
 def live_figure(
-    name: str, inside: str, *, label: str, text: str, scripts: Sequence[str], settings: Mapping[str, object]
+    name: str,
+    inside: str,
+    *,
+    label: str,
+    text: str,
+    scripts: Sequence[str],
+    settings: Mapping[str, object],
+    styles: Sequence[str] = (),
+    engine: Sequence[str] = (),
 ) -> LiveFigure:
     """Put a figure into its frame.
 
@@ -44,18 +52,20 @@ def live_figure(
         text: what it would show, where no script runs.
         scripts: its own JavaScript files; the draws, the pen and the stage stand before them.
         settings: what the script has to know.
+        styles: its own style sheets.
+        engine: the files that it runs in a worker, if it has one; see :func:`labelnoise_utils.page.offline.script`.
 
     Returns:
         The figure; the same arguments give the same HTML.
     """
-    style = "\n".join(map(embedded, ("figure.css", "stage.css")))
+    style = "\n".join(map(embedded, ("figure.css", "stage.css", *styles)))
     body = f"""<style>{style}</style>
 <p class="labelnoise-fallback">{escape(text)} It needs JavaScript: open the book's page, or trust the notebook.</p>
 <div class="labelnoise-needs-script" hidden>
 {inside}
 </div>
 <p role="status"></p>
-{script("engine/random.js", "pen.js", "stage.js", *scripts)}"""
+{script("engine/random.js", "pen.js", "stage.js", *scripts, engine=engine)}"""
     data = f'data-settings="{escape(json.dumps(settings))}"'
     number = sha256(f"{data} {body}".encode()).hexdigest()[:8]
     html = f"""<div class="labelnoise-explore labelnoise-stage labelnoise-{name}" id="{name}-{number}" role="group"

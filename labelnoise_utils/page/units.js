@@ -20,7 +20,7 @@ function makeUnits(root, settings, controls) {
     };
     change("noise_std", values);
     run.firstReg = model.reg(run.theta, run.data);
-    advance(0);
+    look(0);
   };
 
   // What needs no new start: a new label or noise. The pace begins slowly again.
@@ -34,18 +34,21 @@ function makeUnits(root, settings, controls) {
     return true;
   };
 
+  // Means of error and reg over about the last third of the steps since something was changed.
+  const look = (steps) => {
+    const part = run.since ? Math.min(1, Math.max(0.02, (3 * steps) / run.since)) : 1;
+    run.error += part * (run.model.loss(run.theta, run.data) - run.error);
+    run.reg += part * (run.model.reg(run.theta, run.data) - run.reg);
+  };
   const advance = (steps) => {
     const { model, theta, data, lr, nextWord, values } = run;
-    for (let k = 0; k < steps; k++) {
-      model.step(theta, data, 0, values.noise_std * meanSign(nextWord, 1), lr);
+    for (let left = steps; left > 0; left -= 512) {
+      const piece = Math.min(left, 512);
+      for (let k = 0; k < piece; k++) model.step(theta, data, 0, values.noise_std * meanSign(nextWord, 1), lr);
+      run.t += piece;
+      run.since += piece;
+      look(piece);
     }
-    run.t += steps;
-    run.since += steps;
-    // Means over about the last third of the steps since something was changed.
-    const weight = Math.min(1, Math.max(0.02, (3 * steps) / (run.since + 1))) || 0;
-    const part = run.since ? weight : 1;
-    run.error += part * (model.loss(theta, data) - run.error);
-    run.reg += part * (model.reg(theta, data) - run.reg);
   };
 
   const units = () => Array.from(run.model.hidden(run.theta, run.data, 0), (h, i) => {
@@ -152,7 +155,7 @@ function makeUnits(root, settings, controls) {
     line(pen, [[box.left, level], [right, level]], { width: 1.5, dash: [5, 3] });
     dot(pen, box.right - 12, level, PLAIN, 9);
     text(pen, `y = ${inWords(run.values.y)}`, right - 4, level - 11, { align: "right", ground: true });
-    axes(surface, [], [0, 1, 2, 3].map((o) => [y(o), `${o}`]), `the ${run.width} units`, "output c h of a unit");
+    axes(surface, [], [-3, -2, -1, 0, 1, 2, 3].filter((o) => y(o) <= box.bottom).map((o) => [y(o), `${o}`]), `the ${run.width} units`, "output c h of a unit");
     text(pen, "The outputs add up to the label y. Drag it.", box.left - 36, 10);
   };
 

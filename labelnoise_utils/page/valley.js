@@ -1,17 +1,22 @@
-// Label-noise SGD on h = u v with one data point, y = 1, and what the theory says of it; nothing here draws.
+// A cloud of label-noise SGD on h = u v with one data point, y = 1, and what the theory says of it; nothing here draws.
+// engine/product.js stands before this in the same function.
 // A cloud is {u, v}, two arrays of equal length; parameters are {lr, noiseStd, batchSize}.
 
-// One step for every particle, in place: theta <- theta - lr * mean over the batch of grad (u v - 1 - Z)^2, where each
-// Z is noiseStd times a sign of its own. drawSign(batchSize) returns the mean sign. Returns the mean of (u v - 1)^2 before.
+const POINT = { x: [], y: [1], n: 1, dim: 1 };
+const product = makeProduct();
+const particle = new Float64Array(2);
+
+// One step for every particle, in place: that of the model, with the mean of the noises of a batch, since all its examples are
+// the one. drawSign(batchSize) returns the mean sign. Returns the mean of (u v - 1)^2 before.
 function step({ u, v }, { lr, noiseStd, batchSize }, drawSign) {
   let squares = 0;
   for (let i = 0; i < u.length; i++) {
-    const error = u[i] * v[i] - 1;
-    const g = 2 * lr * (error - noiseStd * drawSign(batchSize));
-    const before = u[i];
-    u[i] -= g * v[i];
-    v[i] -= g * before;
-    squares += error * error;
+    particle[0] = u[i];
+    particle[1] = v[i];
+    squares += (product.output(particle) - 1) ** 2;
+    product.step(particle, POINT, 0, noiseStd * drawSign(batchSize), lr);
+    u[i] = particle[0];
+    v[i] = particle[1];
   }
   return squares / u.length;
 }

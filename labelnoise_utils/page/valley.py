@@ -59,7 +59,10 @@ class Playground:
 <div class="labelnoise-needs-script" hidden>
 <div class="labelnoise-pair">
 <canvas role="img" aria-label="Plane of u and v" title="Click or tap to choose the start"></canvas>
+<div>
+<canvas role="img" aria-label="Squared error against steps"></canvas>
 <canvas role="img" aria-label="Mean of |u² − v²| against steps"></canvas>
+</div>
 </div>
 <p class="labelnoise-buttons">
 <button type="button">Start</button>
@@ -73,7 +76,7 @@ class Playground:
 </div>
 </div>
 <p role="status"></p>
-{script("engine/random.js", "valley.js", "pen.js", "playground_pictures.js", "playground.js")}"""
+{script("engine/random.js", "engine/product.js", "valley.js", "pen.js", "playground_pictures.js", "playground.js")}"""
         settings = f'data-particles="{self.particles}" data-seed="{self.seed}"'
         name = sha256(f"{settings} {inside}".encode()).hexdigest()[:8]
         return f"""<div class="labelnoise-explore labelnoise-playground" id="playground-{name}" role="group"
@@ -90,8 +93,8 @@ aria-label="Label-noise SGD on h = u v, to play with" {settings} data-ready>
 
 def playground(
     *,
-    lr: float = 0.02,
-    noise_std: float = 0.5,
+    lr: float = 0.005,
+    noise_std: float = 1.0,
     batch_size: int = 1,
     u: float = 2.8,
     v: float = 1.6,
@@ -104,8 +107,9 @@ def playground(
     ``u, v <- u - g v, v - g u``, where Z is the mean of ``batch_size`` independent noises, each plus or minus
     ``noise_std``. First the cloud falls onto the valley ``u v = 1``, then it moves along it to ``u = v = 1``, where
     ``reg = u**2 + v**2`` is least: ``s = u**2 - v**2`` obeys ``s <- s (1 - g**2)`` exactly, so its mean decays at the rate
-    ``4 lr**2 (noise_std**2 / batch_size + E (u v - y)**2)`` per step. The second picture has the mean of ``|s|`` and the
-    line without the error, which near the valley adds the fraction ``lr reg`` to the rate, to first order.
+    ``4 lr**2 (noise_std**2 / batch_size + E (u v - y)**2)`` per step. Beside the plane stand the mean of ``(u v - 1)**2``, which falls in
+    the first steps to a floor, and the mean of ``|s|``, which falls ever after, with the line without the error; near
+    the valley the error adds the fraction ``lr reg`` to the rate, to first order. The first phase is shown slowly.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside. A run is
     reproducible; each change of a setting but the speed starts it again, with the same noise.
@@ -129,7 +133,7 @@ def playground(
     Source: section 3.3 of the paper, whose cloud on a valley this is.
 
     >>> playground(lr=0.01, u=2, v=0.5)
-    Playground(lr=0.01, noise_std=0.5, batch_size=1, u=2.0, v=0.5, particles=300, seed=0)
+    Playground(lr=0.01, noise_std=1.0, batch_size=1, u=2.0, v=0.5, particles=300, seed=0)
     """
     return Playground(
         as_positive("lr", lr),

@@ -9,7 +9,7 @@ from playgrounds import STILL, advance, page_of
 from playwright.sync_api import expect
 
 PAGE = files("labelnoise_utils.page")
-SCRIPTS = [str(PAGE.joinpath(name)) for name in ("engine/random.js", "valley.js")]
+SCRIPTS = [str(PAGE.joinpath(name)) for name in ("engine/random.js", "engine/product.js", "valley.js")]
 
 
 def words(seed):
@@ -145,8 +145,8 @@ class TestLaw:
                 assert ratio == pytest.approx(expected, abs=5 * spread + pull.max() ** 2), cases[number]
 
                 said = page.locator(".labelnoise-readout").nth(number).inner_text()
-                assert f"decays at {ratio:.3f} times" in said
-                assert f"the law says {law:.3f} times" in said
+                assert f"It shrinks {ratio:.3f} times as fast as" in said
+                assert f"the prediction is {law:.3f} times" in said
 
         pages = [
             page_of(lr=lr, noise_std=noise_std, batch_size=batch_size, u=2, v=0.5, particles=particles, seed=seed)
@@ -162,7 +162,7 @@ class TestLaw:
             assert np.ptp(landed["u"]) == 0
             np.testing.assert_allclose(later["u"], landed["u"], rtol=1e-9)
             np.testing.assert_allclose(later["v"], landed["v"], rtol=1e-9)
-            expect(page.locator(".labelnoise-readout")).to_contain_text("No noise, so no drift")
+            expect(page.locator(".labelnoise-readout")).to_contain_text("Fitted, and without noise nothing moves any more")
 
         browse(page_of(noise_std=0), act=act, **STILL)
 

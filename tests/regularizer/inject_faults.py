@@ -3,8 +3,8 @@
     python tests/regularizer/inject_faults.py            # tries all, prints those that no test caught
     python tests/regularizer/inject_faults.py cross      # those whose text or file has the word
 
-Not run by default: it takes some minutes. Each fault is a change of one place in a copy of the package; the tests run until the first
-failure, those of the fast files only. A fault whose place is not there any more is an error, so the list stays true.
+Not run by default: it takes some minutes. Each fault is a change of one place in a copy of the package; the tests run until the
+first failure, those of the fast files only. A fault whose place is not there any more is an error, so the list stays true.
 The exit status is the number of faults that were not caught.
 """
 

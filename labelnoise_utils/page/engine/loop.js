@@ -17,11 +17,11 @@ function makeDraws(seed) {
 // looked at where t is a multiple of EVERY and nowhere else, so that a run does not depend on how its steps are cut into pieces.
 const EVERY = 100;
 
-function makeRun(model, data, theta, { seed, noiseStd, rate }) {
+function makeRun(model, data, theta, { seed, noiseStd, rate, limit = 1e9 }) {
   const draws = makeDraws(seed);
   const run = {
     data, theta, noiseStd, rate, t: 0, lr: 0,
-    diverged: false, // at step t, whose residual was too large for anything to come of it
+    diverged: false, // at step t, whose residual was beyond the limit
     atRest: false, // without noise and without error: no step moves it
     isOver: () => run.diverged || run.atRest || run.rate.isOver(),
     advance(steps) {
@@ -37,7 +37,7 @@ function makeRun(model, data, theta, { seed, noiseStd, rate }) {
         for (; run.t < stop && !run.diverged; run.t++) {
           const sign = draws.sign(); // drawn without noise too
           const residual = model.step(theta, run.data, draws.index(run.data.n), run.noiseStd * sign, run.lr);
-          run.diverged = !(Math.abs(residual) < 1e9);
+          run.diverged = !(Math.abs(residual) < limit);
         }
       }
     },

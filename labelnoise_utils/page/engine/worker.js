@@ -1,13 +1,14 @@
 // The engine's end of the line to its page; port.js is the page's. offline.script puts the engine's files into one function,
 // engine(port), whose text is that of a worker. What goes through the port:
 //
-// to the engine   { kind: "start", options, data, seed, runs: [{ noiseStd }], rate, theta }   new runs, from one start
+// to the engine   { kind: "start", options, data, seed, runs: [{ noiseStd }], rate, theta, limit }   new runs, from one start
 //                 { kind: "change", data, runs, rate }   of those that run: whatever is there; t counts from 0 again
 //                 { kind: "advance", steps, milliseconds, id }   all runs, as far as the time allows
 // to the page     { kind: "snapshot", id, runs: [{ t, theta, loss, reg, lr, largestRate, diverged, atRest, isOver,
 //                   halvings, ... }] }   after each of them; the dots are what a figure measures
 //
-// options are the model's; theta is one start for all runs, or null for a random one of that seed. rate is for schedule.js.
+// options are the model's; theta is one start for all runs, or null for a random one of that seed. rate is for schedule.js;
+// beyond the limit a residual means that a run has diverged.
 
 const SLICE = 500; // steps between looks at the clock
 
@@ -27,11 +28,11 @@ function serve(port, makeModel, measure) {
     })),
   });
 
-  const start = ({ options, data, seed, runs: settings, rate, theta }) => {
+  const start = ({ options, data, seed, runs: settings, rate, limit, theta }) => {
     model = makeModel(options);
     again = rate;
     const first = theta || model.start(makeNormals(makeWords(seed ^ 0x9e3779b9)));
-    runs = settings.map(({ noiseStd }) => makeRun(model, data, first.slice(), { seed, noiseStd, rate: makeRate(rate) }));
+    runs = settings.map(({ noiseStd }) => makeRun(model, data, first.slice(), { seed, noiseStd, rate: makeRate(rate), limit }));
   };
   const change = ({ data, runs: settings, rate }) => {
     again = rate || again;
