@@ -132,7 +132,7 @@ def test_page_prints(server, open_page, name):
     assert "Show the code" not in page.locator("body").inner_text()
     assert page.locator("article .solution > *:not(:visible)").count() == 0
     assert page.evaluate(CUT_OFF) == []
-    for figure in page.locator(".labelnoise-explore:not(.labelnoise-playground)").all():
+    for figure in page.locator(".labelnoise-explore:has(> .labelnoise-controls):has(img)").all():
         expect(figure.locator("img:visible")).to_have_count(1)
         for label in figure.locator("label").all():
             value = label.locator("select").or_(label.locator("xpath=self::*[input]/following-sibling::span[1]"))
