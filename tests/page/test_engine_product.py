@@ -116,7 +116,9 @@ class TestTerms:
         terms = ln.update_terms(star, x, label, at, lr=lr, order=3)
         for name, value in found.items():
             np.testing.assert_allclose(value, terms[int(name[0]), int(name[1])].numpy(), rtol=1e-12, atol=1e-16)
-        left_out = {key: value for key, value in terms.items() if f"{key[0]}{key[1]}" not in found and value.abs().max() > 1e-15}
+        left_out = {
+            key: value for key, value in terms.items() if f"{key[0]}{key[1]}" not in found and value.abs().max() > 1e-15
+        }
         assert set(left_out) == {(2, 1)}
         np.testing.assert_allclose(sum(found.values()) + left_out[2, 1].numpy(), step, rtol=1e-12)
 

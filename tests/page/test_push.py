@@ -132,7 +132,7 @@ class TestHand:
         def waits(page):
             page.wait_for_timeout(600)
             assert page.evaluate(t) == 0
-            page.get_by_role("button", name="Start").click()
+            page.get_by_role("button", name="Start", exact=True).click()
             page.wait_for_function(f"({t})() > 3")
 
         def runs(page):

@@ -127,7 +127,7 @@ class TestHand:
             page.wait_for_timeout(600)
             assert advance(page, 0)["t"] == 0
             turn = advance(page, 0)["turn"]
-            page.get_by_role("button", name="Start").click()
+            page.get_by_role("button", name="Start", exact=True).click()
             page.wait_for_function("() => document.querySelector('.labelnoise-space').advance(0).t > 3")
             assert advance(page, 0)["turn"] == turn
             page.get_by_role("button", name="Pause").click()

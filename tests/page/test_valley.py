@@ -124,7 +124,9 @@ class TestInABrowser:
             page.get_by_role("button", name="Reset").click()
             result = advance(page, 0)
             assert (result["u"][0], result["v"][0]) == (2.85, 1.65)
-            expect(page.get_by_role("status")).to_have_text(re.compile("^Paused. Step 0. Fitting: the cloud falls into the valley"))
+            expect(page.get_by_role("status")).to_have_text(
+                re.compile("^Paused. Step 0. Fitting: the cloud falls into the valley")
+            )
 
         browse(page_of(), act=act, view=view, **STILL)
 
