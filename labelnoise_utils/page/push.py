@@ -82,8 +82,8 @@ def push(
 {switches}
 </fieldset>
 <div class="labelnoise-controls">
-<label><span>noise</span> <select name="noise" autocomplete="off"><option value="fresh">fresh at each step</option>
-<option value="frozen">frozen: drawn once</option></select></label><span></span>
+<label><span>noise</span> <select name="noise" autocomplete="off"><option value="fresh">fresh</option>
+<option value="frozen">frozen</option></select></label><span></span>
 {slider("place", "u on the valley", PLACES, u)}
 {slider("distance", "distance across", DISTANCES, distance)}
 {speed_slider()}
