@@ -26,16 +26,16 @@ def push(
     """Let the reader find out why a cloud on a valley is pushed: a point to drag, its mirror twin, and the sum of their steps.
 
     The model is :class:`Product`, h = u v, on one data point, y = 1. The point stands across the valley u v = 1 from
-    theta* = (u, 1 / u), its twin as far on the other side. The error is positive above and negative below, and the gradient
-    ``grad h(theta* + theta) = grad h + h^{., theta}`` has turned to opposite sides; so the product of the two, the term (1,
-    1) of equation (6), is the same at both. To third order in the distance a, and here exactly, their steps add up to
-    ``-2 lr a^2 grad reg`` along the valley, reg = u^2 + v^2: downhill from every place. A cloud is full of such pairs. The
-    second picture has one, which starts at theta*; its mean is predicted to move by ``-lr w grad reg`` along the valley in
-    each step, with ``w = lr noise_std^2 / (1 - lr reg)`` for the variance across it.
+    theta* = (u, 1 / u), its twin as far on the other side. The error is positive above and negative below, and the
+    gradient of h has turned to opposite sides; so the product of the two, the term (1, 1) of equation (6), is the same at
+    both. At the distance a their steps add up to ``-2 lr a^2 grad reg`` along the valley, reg = u^2 + v^2, to third order in a
+    and for this model exactly: downhill from every place. A cloud is full of such pairs. The second picture has one,
+    which starts at theta*; its mean is predicted to move by ``-lr w grad reg`` along the valley in each step, with
+    ``w = lr noise_std^2 / (1 - lr reg)`` for the variance across it.
 
-    Five of the six terms of equation (6) can be switched off, the sixth, (0, 2), being zero for this model. They are taken
-    around the point of the valley that is nearest to each run at each step, so with all of them a run is label-noise SGD
-    itself. Frozen noise, that each run keeps, is another label and pushes nothing.
+    Five of the six terms of equation (6) can be switched off, the sixth, (0, 2), being zero for this model. They are
+    taken around the point of the valley that is nearest to each run at each step, so with all of them a run is label-noise
+    SGD itself. Frozen noise, that each run keeps, is another label and pushes nothing.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside.
 
@@ -82,15 +82,14 @@ def push(
 {switches}
 </fieldset>
 <div class="labelnoise-controls">
-<label><span>noise</span> <select name="noise" autocomplete="off"><option value="fresh">fresh at each step</option>
-<option value="frozen">frozen: drawn once</option></select></label><span></span>
+<label><span>noise</span> <select name="noise" autocomplete="off"><option value="fresh">fresh</option>
+<option value="frozen">frozen</option></select></label><span></span>
 {slider("place", "u on the valley", PLACES, u)}
 {slider("distance", "distance across", DISTANCES, distance)}
 {speed_slider()}
 </div>
-<p class="labelnoise-hint">Drag the blue point, across the valley and along it. Its steps are drawn without their noise, whose
-mean is 0. What the sum (grey)
-has across the valley the walls take back; what it has along it (green) stays.</p>"""
+<p class="labelnoise-hint">Drag the blue point, across the valley and along it. Its steps are drawn without their noise,
+whose mean is 0. What the sum (grey) has across the valley the walls take back; what it has along it (green) stays.</p>"""
     text = (
         f"A point across the valley u v = 1 at u = {as_text(u)}, its mirror twin, and a cloud of {particles} runs "
         f"with lr = {as_text(lr)}, σ = {as_text(noise_std)}"

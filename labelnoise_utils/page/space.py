@@ -13,11 +13,12 @@ def cloud_in_space(
 ) -> LiveFigure:
     """Let a cloud of label-noise SGD drift along a valley in space, to be turned by hand: here one sees that it is round.
 
-    Three parameters u, v, w and two outputs, ``h_1 = u v`` and ``h_2 = v^2 + w^2``, with the labels 1 and 2. So the valley is
-    the curve where the surface u v = 1 meets the round cylinder v^2 + w^2 = 2. In the plane across it the cloud is predicted
-    to have the variance ``lr noise_std^2`` in every direction, to first order in lr, though the walls are not equally steep;
-    along it the mean is predicted to move by ``-lr^2 noise_std^2 P grad reg`` in each step, P being the projection on the
-    tangent. On the valley ``reg = (u^2 + v^2) / 2 + 2 (v^2 + w^2) = (u^2 + 1 / u^2) / 2 + 4``, which is least, 5, where u = 1.
+    Three parameters u, v, w and two outputs, ``h_1 = u v`` and ``h_2 = v^2 + w^2``, with the labels 1 and 2. So the valley
+    is the curve where the surface u v = 1 meets the round cylinder v^2 + w^2 = 2. In the plane across it the cloud is
+    predicted to have the variance ``lr noise_std^2`` in every direction, to first order in lr, though the walls are not
+    equally steep; along it the mean is predicted to move by ``-lr^2 noise_std^2 P grad reg`` in each step, P being the
+    projection on the tangent. On the valley ``reg = (u^2 + v^2) / 2 + 2 (v^2 + w^2) = (u^2 + 1 / u^2) / 2 + 4``, which is
+    least, 5, where u = 1.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside.
 

@@ -109,7 +109,7 @@ def playground(
     ``reg = u**2 + v**2`` is least: ``s = u**2 - v**2`` obeys ``s <- s (1 - g**2)`` exactly, so its mean decays at the rate
     ``4 lr**2 (noise_std**2 / batch_size + E (u v - y)**2)`` per step. Beside the plane stand the mean of ``(u v - 1)**2``,
     which falls in the first steps to a floor, and the mean of ``|s|``, which falls ever after, with the line without the
-    error; near the valley the error adds the fraction ``lr reg`` to the rate, to first order. The first phase is shown slowly.
+    error; near the valley the error adds the fraction ``lr reg`` to the rate, to first order. The fit is shown slowly.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside. A run is
     reproducible; each change of a setting but the speed starts it again, with the same noise.

@@ -142,8 +142,8 @@ class TestTerms:
                         const a = part * farthest(f);
                         const { pair, along, across } = mirrored(makeProduct(), f, a, 0.02, all);
                         const feet = pair.map(({ at }) => footOf(...at));
-                        places.push([f, a, along, across, ...pair.map(({ error }) => error), ...pair.flatMap(({ at }) => at),
-                        ...feet]);
+                        const errors = pair.map(({ error }) => error);
+                        places.push([f, a, along, across, ...errors, ...pair.flatMap(({ at }) => at), ...feet]);
                     }
                 }
                 return places;
