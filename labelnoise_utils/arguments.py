@@ -91,6 +91,50 @@ def as_integer(name: str, value: object, least: int) -> int:
     return int(value)
 
 
+def as_count(name: str, value: object, least: int, most: int) -> int:
+    """Check an integer argument that has both bounds.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed.
+        least: smallest value allowed.
+        most: largest value allowed.
+
+    Returns:
+        The integer.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is out of range.
+    """
+    number = as_integer(name, value, least)
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}")
+    return number
+
+
+def as_between(name: str, value: object, least: float, most: float) -> float:
+    """Check a number that has both bounds.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was passed.
+        least: smallest value allowed.
+        most: largest value allowed.
+
+    Returns:
+        The number.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is out of range.
+    """
+    number = as_number(name, value)
+    if not least <= number <= most:
+        raise ValueError(f"{name} must lie between {least:g} and {most:g}, got {number}")
+    return number
+
+
 def as_tensor(name: str, value: object, like: torch.Tensor | None = None) -> torch.Tensor:
     """A tensor as it is, or a NumPy array as a tensor beside ``like``.
 

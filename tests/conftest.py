@@ -4,7 +4,7 @@ import pytest
 import torch
 
 # The assertions in the modules that tests share say as much as those in a test.
-pytest.register_assert_rewrite("cases", "interpolants", "refusals", "unchanged")
+pytest.register_assert_rewrite("cases", "figures", "interpolants", "refusals", "trajectories", "unchanged")
 
 
 # Python files named conftest are pytest's own, and no modules with doctests.

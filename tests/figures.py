@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 
+import pytest
 from matplotlib.figure import Figure
 
 import labelnoise_utils as ln
@@ -32,3 +33,13 @@ class Fragment(HTMLParser):
 
     def of(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def assert_white_and_sharp(page, scale=3):
+    """Every canvas on a page has as many points as the screen, which has so many to a pixel, and is white at its corner."""
+    for canvas in page.get_by_role("img").all():
+        wide, corner = canvas.evaluate(
+            "(one) => [one.width / one.clientWidth, [...one.getContext('2d').getImageData(0, 0, 1, 1).data]]"
+        )
+        assert wide == pytest.approx(scale, abs=0.01)
+        assert corner == [255] * 4

@@ -4,10 +4,10 @@ from fractions import Fraction
 from html import escape
 from typing import Literal, get_args
 
-from ..arguments import as_positive
+from ..arguments import as_count, as_positive
 from ..data import twelve_points
 from .controls import as_text
-from .stage import LiveFigure, as_count, canvas, live_figure
+from .stage import LiveFigure, canvas, live_figure
 
 Change = Literal["noise", "lr", "batch"]
 Model = Literal["product", "relu"]

@@ -6,10 +6,10 @@ from html import escape
 
 import torch
 
-from ..arguments import as_nonnegative, as_positive
+from ..arguments import as_count, as_nonnegative, as_positive
 from ..data import twelve_points
 from .controls import as_text
-from .stage import LiveFigure, as_count, buttons, canvas, live_figure, slider
+from .stage import LiveFigure, buttons, canvas, live_figure, slider
 
 MAX_POINTS = 40
 MAX_WIDTH = 500

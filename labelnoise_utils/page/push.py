@@ -3,9 +3,9 @@
 import math
 from html import escape
 
-from ..arguments import as_positive
+from ..arguments import as_between, as_count, as_positive
 from .controls import as_text
-from .stage import LiveFigure, as_between, as_count, buttons, canvas, live_figure, slider, speed_slider
+from .stage import LiveFigure, buttons, canvas, live_figure, slider, speed_slider
 
 LEAST, MOST = 0.36, 2.8
 PLACES = tuple(round(1.02**k, 4) for k in range(-51, 52))

@@ -1,9 +1,9 @@
 """Matrix sensing, small: the page itself draws the measurements and trains, with label noise and without."""
 
-from ..arguments import as_nonnegative
+from ..arguments import as_between, as_count, as_nonnegative
 from ..data import psd_uniqueness_bound
 from .controls import as_text
-from .stage import LiveFigure, as_between, as_count, buttons, canvas, live_figure, slider, speed_slider
+from .stage import LiveFigure, buttons, canvas, live_figure, slider, speed_slider
 
 STDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 

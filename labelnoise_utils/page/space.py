@@ -1,8 +1,8 @@
 """A round cloud that drifts along a valley in space: three parameters, two data points; the page itself computes it."""
 
-from ..arguments import as_positive
+from ..arguments import as_between, as_count, as_positive
 from .controls import as_text
-from .stage import LiveFigure, as_between, as_count, buttons, canvas, live_figure, slider, speed_slider
+from .stage import LiveFigure, buttons, canvas, live_figure, slider, speed_slider
 
 STDS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 LEAST, MOST = 0.75, 2.6

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 
-from ..arguments import as_integer, as_number
 from .controls import as_text
 from .offline import embedded, script
 
@@ -101,35 +100,3 @@ def slider(name: str, label: str, offered: Sequence[float], start: float, texts:
 def speed_slider() -> str:
     """How many steps a frame."""
     return slider("speed", "speed", tuple(SPEEDS), 0, tuple(SPEEDS.values()))
-
-
-def as_count(name: str, value: object, least: int, most: int) -> int:
-    """An integer between two others.
-
-    Returns:
-        The integer.
-
-    Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is out of range.
-    """
-    number = as_integer(name, value, least)
-    if number > most:
-        raise ValueError(f"{name} must be at most {most}, got {number}")
-    return number
-
-
-def as_between(name: str, value: object, least: float, most: float) -> float:
-    """A number between two others.
-
-    Returns:
-        The number.
-
-    Raises:
-        TypeError: if it is no number.
-        ValueError: if it is out of range.
-    """
-    number = as_number(name, value)
-    if not least <= number <= most:
-        raise ValueError(f"{name} must lie between {least:g} and {most:g}, got {number}")
-    return number

@@ -2,10 +2,10 @@
 
 from typing import get_args
 
-from ..arguments import as_nonnegative, as_positive
+from ..arguments import as_between, as_count, as_nonnegative, as_positive
 from ..models.two_layer_sigmoidal import Sigmoid, check_activation
 from .controls import as_text
-from .stage import LiveFigure, as_between, as_count, buttons, canvas, live_figure, slider, speed_slider
+from .stage import LiveFigure, buttons, canvas, live_figure, slider, speed_slider
 
 LABELS = tuple(k / 20 for k in range(5, 61))
 STDS = (0.0, 0.25, 0.5, 0.75, 1.0)

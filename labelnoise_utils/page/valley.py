@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 
-from ..arguments import as_nonnegative, as_number, as_positive
+from ..arguments import as_count, as_nonnegative, as_number, as_positive
 from .controls import as_text
 from .offline import embedded, script
-from .stage import as_count, slider
+from .stage import slider
 
 REACH = 3.0
 MAX_BATCH = 1024

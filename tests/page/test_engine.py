@@ -9,6 +9,7 @@ import pytest
 import torch
 from browser import FLAGS, chromium
 from playwright.sync_api import sync_playwright
+from trajectories import assert_same_on_the_page
 
 import labelnoise_utils as ln
 from labelnoise_utils.page import offline
@@ -26,23 +27,6 @@ ENGINE = (
     "worker",
 )
 PATHS = [f"engine/{name}.js" for name in ENGINE]
-STEPS = 2000
-
-# In pieces, so that theta and reg are compared along the way and not at the end alone.
-TRAJECTORY = """([make, options, data, theta, indices, noise, lr, marks]) => {
-    const model = { makeTwoLayerRelu, makeTwoLayerSigmoidal, makeMatrixSensing }[make](options);
-    data.x = Float64Array.from(data.x);
-    if (make === "makeMatrixSensing") data.x = symmetrised(data.x, data.n, options.dim);
-    theta = Float64Array.from(theta);
-    const seen = [];
-    const look = () => seen.push([[...theta], model.reg(theta, data), model.loss(theta, data)]);
-    for (let t = 0; t < indices.length; t++) {
-        if (marks.includes(t)) look();
-        model.step(theta, data, indices[t], noise[t], lr);
-    }
-    look();
-    return [model.size, seen, Array.from({ length: data.n }, (_, i) => model.output(theta, data, i))];
-}"""
 
 
 def line():
@@ -106,26 +90,10 @@ class TestModels:
     @pytest.mark.parametrize("case", CASES)
     def test_steps_and_reg_are_those_of_python_on_the_same_draws(self, evaluate, case):
         make, options, model, data, lr = CASES[case]
-        model, (x, y) = model(), data()
-        noise = ln.LabelNoise(0.5)
-        indices, z = map(np.concatenate, zip(*ln.sgd_draws(len(x), STEPS, noise=noise, seed=5), strict=True))
-        start = torch.nn.utils.parameters_to_vector(model.parameters()).tolist()
-        marks = [0, 1, 2, 10, 100, 1000, STEPS]
-        run = ln.train(model, x, y, lr=lr, steps=STEPS, noise=noise, seed=5, record=marks, progress=False)
+        x, y = data()
+        tolerances = dict(rtol=1e-11, atol=1e-12)
+        run = assert_same_on_the_page(evaluate, make, options, model(), x, y, lr=lr, noise_std=0.5, outputs=tolerances)
         assert run.loss[-1] < 0.2 * run.loss[0]  # it went somewhere
-
-        dim = x[0].numel()
-        sent = dict(x=x.flatten().tolist(), y=y.tolist(), n=len(x), dim=dim)
-        arguments = [make, options, sent, start, indices[:, 0].tolist(), z[:, 0].tolist(), lr, marks[:-1]]
-        size, seen, outputs = evaluate(TRAJECTORY, arguments)
-        assert size == len(start)
-        for number, (theta, reg, loss) in enumerate(seen):
-            expected = run.theta[number].numpy() if isinstance(run.theta, torch.Tensor) else run.theta[number]
-            assert np.linalg.norm(theta - expected) <= 1e-12 * np.linalg.norm(expected), marks[number]
-            assert reg == pytest.approx(float(run.reg[number]), rel=1e-12)
-            assert loss == pytest.approx(float(run.loss[number]), rel=1e-10)
-        with torch.no_grad():
-            np.testing.assert_allclose(outputs, model(x).numpy(), rtol=1e-11, atol=1e-12)
 
     def test_relu_has_the_derivative_0_at_0_and_nan_stays(self, evaluate):
         at_zero, nan = evaluate(

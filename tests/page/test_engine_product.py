@@ -5,12 +5,12 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
+from trajectories import assert_same_on_the_page
 
 import labelnoise_utils as ln
 
 PAGE = files("labelnoise_utils.page")
 PATHS = ("engine/random.js", "engine/product.js", "engine/three_parameters.js", "push_terms.js", "space_valley.js")
-STEPS = 2000
 
 
 class ThreeParameters(torch.nn.Module):
@@ -36,20 +36,6 @@ CASES = {
     ),
 }
 
-TRAJECTORY = """([make, y, theta, indices, noise, lr, marks]) => {
-    const model = { makeProduct, makeThreeParameters }[make]();
-    const data = { x: new Float64Array(), y: Float64Array.from(y), n: y.length, dim: 1 };
-    theta = Float64Array.from(theta);
-    const seen = [];
-    const look = () => seen.push([[...theta], model.reg(theta, data), model.loss(theta, data)]);
-    for (let t = 0; t < indices.length; t++) {
-        if (marks.includes(t)) look();
-        model.step(theta, data, indices[t], noise[t], lr);
-    }
-    look();
-    return [model.size, seen, y.map((_, i) => model.output(theta, data, i))];
-}"""
-
 
 @pytest.fixture
 def evaluate(browse):
@@ -73,23 +59,10 @@ def evaluate(browse):
 @pytest.mark.parametrize("case", CASES)
 def test_steps_reg_and_loss_are_those_of_python_on_the_same_draws(evaluate, case):
     make, model, x, y, lr = CASES[case]
-    model, noise = model(), ln.LabelNoise(0.7)
-    indices, z = map(np.concatenate, zip(*ln.sgd_draws(len(x), STEPS, noise=noise, seed=5), strict=True))
-    start = torch.nn.utils.parameters_to_vector(model.parameters()).tolist()
-    marks = [0, 1, 2, 10, 100, 1000, STEPS]
-    run = ln.train(model, x, y, lr=lr, steps=STEPS, noise=noise, seed=5, record=marks, progress=False)
+    tolerances = dict(rtol=1e-12)
+    run = assert_same_on_the_page(evaluate, make, {}, model(), x, y, lr=lr, noise_std=0.7, outputs=tolerances)
     assert run.engine == ("compiled" if case == "product" else "torch")
     assert np.linalg.norm(run.theta[-1] - run.theta[0]) > 0.1
-    size, seen, outputs = evaluate(
-        TRAJECTORY, [make, y.double().tolist(), start, indices[:, 0].tolist(), z[:, 0].tolist(), lr, marks[:-1]]
-    )
-    assert size == len(start)
-    for number, (theta, reg, loss) in enumerate(seen):
-        assert np.linalg.norm(theta - run.theta[number]) <= 1e-12 * np.linalg.norm(run.theta[number]), marks[number]
-        assert reg == pytest.approx(run.reg[number], rel=1e-12)
-        assert loss == pytest.approx(run.loss[number], rel=1e-10)
-    with torch.no_grad():
-        np.testing.assert_allclose(outputs, model(x).numpy(), rtol=1e-12)
 
 
 @pytest.mark.site

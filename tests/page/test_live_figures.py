@@ -4,7 +4,7 @@ import re
 
 import pytest
 from browser import VIEWS
-from figures import Fragment
+from figures import Fragment, assert_white_and_sharp
 from playgrounds import STILL
 from playwright.sync_api import expect
 
@@ -107,13 +107,5 @@ class TestInABrowser:
         browse(FIGURES["units"]().html, FIGURES["longer"]().html, act=act)
 
     def test_is_white_and_sharp_on_any_ground_and_screen(self, browse):
-        def act(page):
-            for canvas in page.get_by_role("img").all():
-                wide, corner = canvas.evaluate(
-                    "(one) => [one.width / one.clientWidth, [...one.getContext('2d').getImageData(0, 0, 1, 1).data]]"
-                )
-                assert wide == pytest.approx(3, abs=0.01)
-                assert corner == [255] * 4
-
         pages = (figure().html for figure in FIGURES.values())
-        browse(*pages, act=act, view="phone", device_scale_factor=3, color_scheme="dark", **STILL)
+        browse(*pages, act=assert_white_and_sharp, view="phone", device_scale_factor=3, color_scheme="dark", **STILL)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from browser import VIEWS
-from figures import Fragment, draw, html
+from figures import Fragment, assert_white_and_sharp, draw, html
 from playgrounds import STILL, advance, page_of
 from playwright.sync_api import expect
 
@@ -243,15 +243,7 @@ class TestInABrowser:
         browse(page_of(), pictures, page_of(), page_of(u=1), act=act, **STILL)
 
     def test_is_white_and_sharp_on_any_ground_and_screen(self, browse):
-        def act(page):
-            for canvas in page.get_by_role("img").all():
-                wide, corner = canvas.evaluate(
-                    "(one) => [one.width / one.clientWidth, [...one.getContext('2d').getImageData(0, 0, 1, 1).data]]"
-                )
-                assert wide == pytest.approx(3, abs=0.01)
-                assert corner == [255] * 4
-
-        browse(page_of(), act=act, view="phone", device_scale_factor=3, color_scheme="dark", **STILL)
+        browse(page_of(), act=assert_white_and_sharp, view="phone", device_scale_factor=3, color_scheme="dark", **STILL)
 
     def test_without_scripts_there_is_a_sentence_and_no_dead_control(self, browse):
         def act(page):
