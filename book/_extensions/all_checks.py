@@ -29,8 +29,11 @@ class AllChecks(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Make the tables."""
         folder = Path(self.env.srcdir) / self.arguments[0]
-        pages = [page for page in self.env.app.config.external_site_map if (folder / f"{Path(page).name}.ipynb").is_file()]
-        found = {page: checks_of(folder / f"{Path(page).name}.ipynb") for page in pages}
+        copies = {page: folder / f"{Path(page).name}.ipynb" for page in self.env.app.config.external_site_map}
+        for page, copy in copies.items():
+            if page.startswith("notebooks/") and not copy.is_file():
+                raise self.error(f"no executed copy of {page} in {folder}: its checks would be missing without a word")
+        found = {page: checks_of(copy) for page, copy in copies.items() if copy.is_file()}
         total = sum(map(len, found.values()))
         if not total:
             raise self.error(f"no check in {folder}: run the notebooks first")
