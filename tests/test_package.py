@@ -124,6 +124,7 @@ def public_calls():
     sigmoidal = ln.TwoLayerSigmoidal(4, 1), x[:1, None]
     yield "unit_classes", lambda: ln.unit_classes(*sigmoidal, tol=0.1)
     yield "UnitClasses", lambda: ln.UnitClasses(**vars(ln.unit_classes(*sigmoidal, tol=0.1)))
+    yield "hand_over", lambda: ln.hand_over.certify(ln.hand_over.TWO)
     yield "one_data_point", lambda: ln.one_data_point.network([1.0, 2.0], torch.ones(1, 2), "tanh")
     yield "check", lambda: ln.check("one", 1, 1)
     yield "push", lambda: ln.push(u=1.2, distance=-0.3)._repr_html_()

@@ -59,9 +59,9 @@ class Certificate:
 def certify(data: HandOver, *, radius: float = 1e-12, digits: int = 40) -> Certificate:
     r"""Try to prove that reg has a strict local minimum on the chart of a :class:`HandOver`, with more bends than needed.
 
-    The box is all points within ``radius`` of ``data.minimum()``, refined in ``digits`` digits to its midpoint m. With g and H
-    the gradient and the Hessian of n reg on the chart, H as an interval over the box, and Y any matrix, here the inverse of H at m
-    in doubles, Krawczyk's operator is
+    The box is all points within ``radius`` of m, which is ``data.minimum()`` refined in ``digits`` digits. With g and H the
+    gradient and the Hessian of n reg on the chart, H as an interval over the box, and Y any matrix, here the inverse of H at
+    m in doubles, Krawczyk's operator is
 
     ``K = m - Y g(m) + (1 - Y H)(box - m)``.
 

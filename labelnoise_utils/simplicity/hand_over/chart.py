@@ -37,8 +37,8 @@ class HandOver:
 
     Raises:
         TypeError: if a count is no integer.
-        ValueError: if a value is no fraction, n is not ``left + 4 + right``, x does not increase, a plateau is not level, a line
-            is, a line meets its plateau outside of the gap between them, or no level fits the pattern.
+        ValueError: if a value is no fraction, n is not ``left + 4 + right``, x does not increase, a plateau is not level or a
+            line is, a line meets its plateau outside of the gap between them, or no level fits the pattern.
 
     Source: ours; section 1.2 of the paper has the claim that such networks refute.
 
@@ -148,14 +148,16 @@ class HandOver:
     def terms(self) -> list[Term]:
         r"""N reg on the chart, without its constant n, in ``(c_A^2, c_B^2, a^2[, a_1^2], l)``.
 
-        With sums over the points of A and of B, the plateaus included, and the slopes ``s_A`` and ``s_B`` of the lines,
+        With sums over the points of A and of B, the plateaus included, and the lines' slopes ``s_A`` and ``s_B``, the terms
+        are, from the output weight c and from the input weight and bias of unit A,
 
-        ``sum_A (y + l)^2 / c_A^2 + c_A^2 (n_A + a^2 sum_A (x' - o)^2)`` and the same for B, from c, weight and bias of the two units,
-        ``+ sum s^2 (1 + x^2) / a^2`` over the points of the two lines, from the first unit's weight and bias.
+        ``sum_A (y + l)^2 / c_A^2 + c_A^2 (n_A + a^2 sum_A (x' - o)^2)``,
 
-        In the deeper network a is the product of two weights, the first of them a_1: instead of the last line
-        ``+ [sum s^2 + n_left s_B^2] / a^2 + a_1^2 / a^2 sum s^2 (x - end)^2`` from the second unit, ``+ sum s^2 (1 + x^2) / a_1^2`` from
-        the first.
+        the same for B, and ``sum s^2 (1 + x^2) / a^2`` over the points of the two lines, from the first unit's weight and bias.
+
+        In the deeper network a is the product of two weights, of which a_1 is the first unit's. Instead of the last term there
+        are ``[sum s^2 + n_left s_B^2] / a^2 + a_1^2 / a^2 sum s^2 (x - end)^2`` from the second unit and
+        ``sum s^2 (1 + x^2) / a_1^2`` from the first.
 
         Returns:
             The terms, with exact coefficients.
@@ -295,3 +297,9 @@ def _turns(slopes: Sequence[Fraction]) -> int:
 
 ONE = HandOver(("-1", "-1/2", "3/10", "2/5", "3/5", "1"), ("0", "0", "-3/5", "-4/5", "-8/5", "-16/5"))
 TWO = HandOver(("-1", "-1/2", "1/10", "1/5", "2/5", "9/10"), ("0", "0", "-1/5", "-3/10", "-7/10", "-16/5"))
+DEEP = HandOver(
+    ("-3/2", "-1", "-1/5", "1/5", "3/10", "9/10", "13/10", "8/5", "2"),
+    ("-73/40", "-29/20", "-1/4", "-1/10", "-3/40", "0", "0", "0", "0"),
+    left=1,
+    right=4,
+)
