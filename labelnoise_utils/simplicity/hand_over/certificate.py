@@ -139,7 +139,7 @@ def _krawczyk(gradient: list, hessian: list, inverse: list, radius: float, away:
         for j, column in enumerate(columns):
             image += ((1 if i == j else 0) - _dot(row, column)) * away
         name = (SQUARES[: count - 1] + ("level",))[i]
-        yield f"one stationary point: room between the image and the box, {name}", iv.mpf(radius) - abs(image)
+        yield f"one stationary point: image inside the box, {name}", iv.mpf(radius) - abs(image)
 
 
 def _sylvester(hessian: list) -> Iterator:

@@ -8,9 +8,9 @@ def recorded_runs() -> dict:
     """Label noise on data TWO from the concave fit, small steps, as ``tools/record_hand_over.py`` wrote it down.
 
     Returns:
-        ``command`` and package ``version`` of the recording; ``lr``, ``noise_std`` and ``start``, the first level; and ``runs``, of
-        each its ``seed``, the ``steps`` of its snapshots, there ``level``, ``reg`` and ``changes`` of convexity with the noise taken
-        off, and ``early``, the parameters at the second snapshot as they were.
+        ``command`` and package ``version`` of the recording; ``lr``, ``noise_std``, ``start``, the first level; and ``runs``,
+        of each its ``seed``, the ``steps`` of its snapshots, there ``level``, ``reg`` and ``changes`` of convexity, with
+        the noise taken off; and ``early``, the parameters at the second snapshot as they were.
 
     Source: ours; chapter "Go deeper".
 
