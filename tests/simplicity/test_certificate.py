@@ -27,6 +27,14 @@ def test_the_data_of_the_book_are_certified_within_a_second(data, changes, neede
     assert sum(q.part == "pattern" for q in proof.inequalities) == expected
 
 
+@pytest.mark.parametrize("front", range(1, 8))
+def test_units_in_front_do_not_help(front):
+    x, y = ("-9/10", "-3/5", "2/5", "1/2", "9/10", "1"), ("0", "0", "-21/10", "-12/5", "-18/5", "-129/20")
+    proof = certify(HandOver(x, y, front=front))
+    assert proof.holds and (proof.changes, proof.needed) == (2, 0)
+    assert sum(q.part == "corner" for q in proof.inequalities) == front
+
+
 def failed(proof):
     return {q.part for q in proof.inequalities if q.at_least <= 0}
 

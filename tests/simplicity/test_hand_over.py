@@ -95,6 +95,35 @@ def test_a_balance_outside_of_the_gap_is_refused():
         steep.minimum()
 
 
+CORNER = ("-9/10", "-3/5", "2/5", "1/2", "9/10", "1"), ("0", "0", "-21/10", "-12/5", "-18/5", "-129/20")
+
+
+@pytest.mark.parametrize("front", [1, 2, 4])
+class TestUnitsInFront:
+    def test_every_network_fits_and_has_the_reg_of_the_formula(self, front):
+        data = HandOver(*CORNER, front=front)
+        assert len(data.sizes) == 4 + front
+        for squares, level in ((p[:-1], p[-1]) for p in points(data)):
+            point = [*squares, level]
+            model = data.network(point)
+            assert misfit(model, data) < 1e-12
+            assert ln.implicit_regularizer(model, data.data()[0]).item() == pytest.approx(data.reg(point), rel=1e-11)
+
+    def test_no_small_move_on_the_manifold_lowers_reg(self, front):
+        """Moves of all kinds: kinks to the left, units that come on at the plateau."""
+        data = HandOver(*CORNER, front=front)
+        x, y = data.data()
+        model = data.network(data.minimum())
+        theta, reg = torch.nn.utils.parameters_to_vector(model.parameters()).detach(), ln.implicit_regularizer(model, x).item()
+        generator, rises = torch.Generator().manual_seed(0), []
+        while len(rises) < 60:
+            move = 1e-4 * torch.randn(len(theta), generator=generator, dtype=torch.float64)
+            torch.nn.utils.vector_to_parameters(theta + move, model.parameters())
+            ln.project_to_zero_error(model, x, y)
+            rises.append(ln.implicit_regularizer(model, x).item() - reg)
+        assert min(rises) > 0
+
+
 X, Y = TWO.x, TWO.y
 test_bad_data_are_named = refusals(
     {
@@ -105,6 +134,8 @@ test_bad_data_are_named = refusals(
         "level line": (lambda: HandOver(X, (*Y[:3], Y[2], *Y[4:])), ValueError, "neither of the two lines may be level"),
         "kink": (lambda: HandOver(X, (0, 0, -2, "-21/10", *Y[4:])), ValueError, "must meet its plateau in the gap"),
         "no level": (lambda: HandOver(X, (*Y[:4], 3, "1/2")), ValueError, "at no level do both units switch"),
+        "front": (lambda: HandOver(X, Y, front=-1), ValueError, "front must be at least 0"),
+        "front and right": (lambda: HandOver(DEEP.x, DEEP.y, 1, 4, 1), ValueError, "front must be 0 with a right plateau"),
         "left": (lambda: HandOver(X, Y, left=0), ValueError, "left must be at least 1"),
         "right": (lambda: HandOver(X, Y, right=1.0), TypeError, "right must be an integer"),
         "level": (lambda: TWO.best(0.2), ValueError, "level must lie between 0.3 and 0.5, got 0.2"),

@@ -10,7 +10,10 @@ from ...arguments import as_count, as_positive
 from .chart import HandOver
 from .terms import derivatives
 
-SQUARES = ("c_A^2", "c_B^2", "a^2", "a_1^2")
+
+def _squares(count: int) -> list[str]:
+    """Names of the coordinates but the level."""
+    return ["c_A^2", "c_B^2", "a^2", *(f"a_{k}^2" for k in range(1, count - 2))]
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Inequality:
     """A quantity that is positive, at every point of the box.
 
     Attributes:
-        part: of the proof: "one stationary point", "strict minimum", "chart", "pattern", "kinks" or "bends".
+        part: of the proof: "one stationary point", "strict minimum", "chart", "pattern", "corner", "kinks" or "bends".
         claim: in words.
         at_least: the lower end of the interval that the quantity lies in, rounded down to double precision.
     """
@@ -34,7 +37,7 @@ class Certificate:
 
     Attributes:
         data: what it is about.
-        point: midpoint of the box, in doubles: squares of ``c_A, c_B, a`` (and of a_1), and the level.
+        point: midpoint of the box, in doubles: squares of ``c_A, c_B, a`` (and of ``a_1, ...``), and the level.
         radius: of the box, in each coordinate.
         digits: of the arithmetic.
         inequalities: all that the proof needs.
@@ -69,7 +72,8 @@ def certify(data: HandOver, *, radius: float = 1e-12, digits: int = 40) -> Certi
     definite there (Sylvester), so the zero is a strict local minimum on the chart, and since the chart is a smooth map onto all
     networks with zero error in the pattern, of reg on the zero-error manifold. The rest is that the box is in the pattern
     (each pre-activation at each data point has its sign), that both units switch strictly within the gap, and that the function
-    has more changes of convexity than the data need.
+    has more changes of convexity than the data need. With units in front the pre-activations of all but the first are 0 on the
+    plateau, and the proof is that reg rises to first order into the pattern, and jumps up out of it.
 
     Args:
         data: the data and the pattern.
@@ -119,8 +123,9 @@ def certify(data: HandOver, *, radius: float = 1e-12, digits: int = 40) -> Certi
     rows = [
         *_krawczyk(gradient, hessian, inverse, radius, away, iv),
         *_sylvester(hessian),
-        *((f"chart: {name} is positive", box[i]) for i, name in enumerate(SQUARES[: len(box) - 1])),
+        *((f"chart: {name} is positive", box[i]) for i, name in enumerate(_squares(len(box) - 1))),
         *((f"pattern: {claim}", v) for claim, v in _pattern(data, box[-1], number)),
+        *((f"corner: {claim}", v) for claim, v in _corner(data, box, number)),
         *((f"kinks: {claim}", v) for claim, v in _kinks(data, box[-1], number)),
     ]
     level = Fraction(float(middle[-1].mid))
@@ -138,7 +143,7 @@ def _krawczyk(gradient: list, hessian: list, inverse: list, radius: float, away:
         image = -_dot(row, gradient)
         for j, column in enumerate(columns):
             image += ((1 if i == j else 0) - _dot(row, column)) * away
-        name = (SQUARES[: count - 1] + ("level",))[i]
+        name = [*_squares(count - 1), "level"][i]
         yield f"one stationary point: image inside the box, {name}", iv.mpf(radius) - abs(image)
 
 
@@ -161,6 +166,15 @@ def _pattern(data: HandOver, level: object, number: type) -> Iterator:
         for name, on in (("B", i < split), ("A", i >= split)):
             sum_in = signs[name] * (number(data.line(name, held)) + level)
             yield f"unit {name} {'on' if on else 'off'} at point {i + 1}", sum_in if on else -sum_in
+
+
+def _corner(data: HandOver, box: list, number: type) -> Iterator:
+    """How steeply n reg rises when a unit in front moves its kink away from the plateau's end; the others' are held."""
+    products = [*box[3:-1], box[2]]
+    (b, a), points = data.slopes, data.x[data.left :]
+    lever = sum(s**2 * (x - data.ends[0]) for x, s in zip(points, (b, b, a, a), strict=True)) if data.front else 0
+    for k in range(data.front):
+        yield f"slope of reg when unit {k + 1} starts earlier", 2 * number(lever) * products[k] / products[k + 1]
 
 
 def _kinks(data: HandOver, level: object, number: type) -> Iterator:

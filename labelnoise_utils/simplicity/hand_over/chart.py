@@ -29,11 +29,16 @@ class HandOver:
     with L_A, L_B the two lines. So zero error within the pattern leaves free ``c_A``, ``c_B``, the scale a (two scales in the
     deeper network) and the *level* l. B goes off where line B is at ``-l``, A comes on where line A is.
 
+    With ``front > 0`` further single units stand in front, all with their kink at the plateau's end: what enters the second and
+    the later ones is 0 on the plateau, where ``relu'(0) = 0``. Such a network is at a corner of reg, which rises to first order
+    when a kink moves away from the plateau's end, and jumps up when a unit comes on there.
+
     Args:
         x: (n,), increasing; fractions, integers or strings such as "3/10".
         y: (n,), the same.
         left: points on the left plateau, >= 1.
         right: points on the right one, >= 0.
+        front: further single units, >= 0; 0 with a right plateau.
 
     Raises:
         TypeError: if a count is no integer.
@@ -50,6 +55,7 @@ class HandOver:
     y: Sequence[Exact]
     left: int = 2
     right: int = 0
+    front: int = 0
     slopes: tuple[Fraction, Fraction] = field(init=False, repr=False)
     ends: tuple[Fraction, ...] = field(init=False, repr=False)
 
@@ -61,6 +67,8 @@ class HandOver:
                 raise ValueError(f"{name} must hold fractions, got {getattr(self, name)!r}") from error
         x, y = self.x, self.y
         left, right = as_integer("left", self.left, 1), as_integer("right", self.right, 0)
+        if as_integer("front", self.front, 0) and right:
+            raise ValueError("front must be 0 with a right plateau")
         if not len(x) == len(y) == left + 4 + right:
             raise ValueError(f"x and y must hold left + 4 + right = {left + 4 + right} numbers, got {len(x)} and {len(y)}")
         if any(b <= a for a, b in zip(x, x[1:], strict=False)):
@@ -84,7 +92,7 @@ class HandOver:
     @property
     def sizes(self) -> list[int]:
         """Of the networks."""
-        return [1, 1, 1, 2, 1] if self.right else [1, 1, 2, 1]
+        return [1] * (2 + self.front + (self.right > 0)) + [2, 1]
 
     @property
     def anchor(self) -> Fraction:
@@ -146,7 +154,7 @@ class HandOver:
         return _turns([(y[i + 1] - y[i]) / (x[i + 1] - x[i]) for i in range(len(x) - 1)])
 
     def terms(self) -> list[Term]:
-        r"""N reg on the chart, without its constant n, in ``(c_A^2, c_B^2, a^2[, a_1^2], l)``.
+        r"""N reg on the chart, without its constant n, in ``(c_A^2, c_B^2, a^2[, a_1^2, ...], l)``.
 
         With sums over the points of A and of B, the plateaus included, and the lines' slopes ``s_A`` and ``s_B``, the terms
         are, from the output weight c and from the input weight and bias of unit A,
@@ -157,17 +165,18 @@ class HandOver:
 
         In the deeper network a is the product of two weights, of which a_1 is the first unit's. Instead of the last term there
         are ``[sum s^2 + n_left s_B^2] / a^2 + a_1^2 / a^2 sum s^2 (x - end)^2`` from the second unit and
-        ``sum s^2 (1 + x^2) / a_1^2`` from the first.
+        ``sum s^2 (1 + x^2) / a_1^2`` from the first. With units in front a_k is the product of the first k weights; the first
+        gives ``sum s^2 (1 + x^2) / a_1^2``, each later one ``sum s^2 / a_k^2 + a_(k-1)^2 / a_k^2 sum s^2 (x - end)^2``.
 
         Returns:
             The terms, with exact coefficients.
         """
-        deep, terms = bool(self.right), []
+        deep, terms, count = bool(self.right), [], 3 + self.front + (self.right > 0)
         held = [min(max(v, self.ends[0]), self.ends[1]) if deep else max(v, self.ends[0]) for v in self.x]
         split = self.left + 2
 
         def add(powers: tuple[int, ...], *coefficients: Fraction) -> None:
-            powers += (0,) * (3 + deep - len(powers))
+            powers += (0,) * (count - len(powers))
             terms.append(Term(powers, tuple(Fraction(c) for c in coefficients) + (Fraction(0),) * (3 - len(coefficients))))
 
         for place, part in enumerate((slice(split, None), slice(0, split))):
@@ -179,19 +188,20 @@ class HandOver:
         b, a = self.slopes
         squares = [(self.x[self.left + i], (b, b, a, a)[i] ** 2) for i in range(4)]
         weighted = sum(s * (1 + v * v) for v, s in squares)
-        if not deep:
-            add((0, 0, -1), weighted)
-        else:
-            add((0, 0, -1), sum(s for _, s in squares) + self.left * b**2)
-            add((0, 0, -1, 1), sum(s * (v - self.ends[0]) ** 2 for v, s in squares))
-            add((0, 0, 0, -1), weighted)
+        bent = sum(s * (v - self.ends[0]) ** 2 for v, s in squares)
+        # The products of weights in order: a_1, a_2, ..., and a last.
+        order = [*range(3, count), 2]
+        add(_power(order[0], -1), weighted)
+        for below, above in zip(order, order[1:], strict=False):
+            add(_power(above, -1), sum(s for _, s in squares) + (self.left * b**2 if deep else 0))
+            add(tuple(map(sum, zip(_power(above, -1, count), _power(below, 1, count), strict=True))), bent)
         return terms
 
     def reg(self, point: np.ndarray) -> float:
         """Reg of the network at a point of the chart.
 
         Args:
-            point: squares of ``c_A, c_B, a`` (and of a_1) and the level.
+            point: squares of ``c_A, c_B, a`` (and of ``a_1, ...``) and the level.
 
         Returns:
             The mean over the data of the squared gradient.
@@ -205,7 +215,7 @@ class HandOver:
             level: within :attr:`levels`.
 
         Returns:
-            Squares of ``c_A, c_B, a`` (and of a_1) and the level.
+            Squares of ``c_A, c_B, a`` (and of ``a_1, ...``) and the level.
 
         Raises:
             TypeError: if the level is no number.
@@ -279,14 +289,19 @@ class HandOver:
         c = np.sqrt(squares[:2]) * np.sign([float(self.y[self.left + 2]) + level, float(self.y[0]) + level])
         scale = squares[2] ** 0.5
         last = np.array([float(s) for s in self.slopes[::-1]]) / (c * scale) * (-1 if deep else 1)
-        first = [scale, -scale * end]
-        if deep:
-            lowest = squares[3] ** 0.5
-            first = [lowest, -lowest * end, -scale / lowest, scale * (anchor - end)]
+        products = [v**0.5 for v in squares[3:]] + [scale]
+        first = [products[0], -products[0] * end]
+        for below, above in zip(products, products[1:], strict=False):
+            first += [-above / below, above * (anchor - end)] if deep else [above / below, 0.0]
         theta = torch.tensor([*first, *last, *(np.array([a, b]) / c), *c, -level], dtype=torch.float64)
         model = MLP(self.sizes, "relu")
         torch.nn.utils.vector_to_parameters(theta, model.parameters())
         return model
+
+
+def _power(place: int, e: int, count: int = 0) -> tuple[int, ...]:
+    powers = (0,) * place + (e,)
+    return powers + (0,) * (count - len(powers))
 
 
 def _turns(slopes: Sequence[Fraction]) -> int:
