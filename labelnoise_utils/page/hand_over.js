@@ -56,7 +56,7 @@ function makeHandOverScene(root, settings, controls) {
     line(pen, [...places, off, on].filter((t) => t <= end).sort((a, b) => a - b).map(at), { width: 1.5 });
     for (let j = 2; j < 5; j++) dot(pen, scale.x(x[j]), scale.y(y[j]), "#000", 5);
     text(pen, "B", scale.x(0.13), scale.y(chart.lineAt.B(0.13)) - 16, { colour: UNIT_B, ground: true });
-    text(pen, "A", scale.x(0.425), scale.y(chart.lineAt.A(0.425)), { colour: UNIT_A, ground: true });
+    text(pen, "A", scale.x(0.425) + 12, scale.y(chart.lineAt.A(0.425)), { colour: UNIT_A, ground: true });
     text(pen, "level", box.right - 4, scale.y(-level()) - 10, { align: "right", colour: NOISE, ground: true });
     axes(surface, [0.1, 0.2, 0.3, 0.4].map((t) => [scale.x(t), inWords(t)]), [-1, -0.8, -0.6, -0.4, -0.2].map((v) => [scale.y(v), inWords(v)]), "input x", "f(x)");
   };
