@@ -124,11 +124,13 @@ def public_calls():
     sigmoidal = ln.TwoLayerSigmoidal(4, 1), x[:1, None]
     yield "unit_classes", lambda: ln.unit_classes(*sigmoidal, tol=0.1)
     yield "UnitClasses", lambda: ln.UnitClasses(**vars(ln.unit_classes(*sigmoidal, tol=0.1)))
+    yield "hand_over", lambda: ln.hand_over.certify(ln.hand_over.TWO)
     yield "one_data_point", lambda: ln.one_data_point.network([1.0, 2.0], torch.ones(1, 2), "tanh")
     yield "check", lambda: ln.check("one", 1, 1)
     yield "push", lambda: ln.push(u=1.2, distance=-0.3)._repr_html_()
     yield "cloud_in_space", lambda: ln.cloud_in_space(seed=3)._repr_html_()
     yield "how_much_longer", lambda: ln.how_much_longer("batch", 4)._repr_html_()
+    yield "live_hand_over", lambda: ln.live_hand_over(level=0.4)._repr_html_()
     yield "live_sensing", lambda: ln.live_sensing(dim=8, seed=3)._repr_html_()
     yield "live_units", lambda: ln.live_units("logistic", width=6)._repr_html_()
     yield "playground", lambda: ln.playground(lr=0.01, seed=3)._repr_html_()

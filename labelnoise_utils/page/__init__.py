@@ -3,6 +3,7 @@
 from . import plots
 from .checks import check
 from .exploration import Exploration, explore
+from .hand_over import live_hand_over
 from .longer import how_much_longer
 from .network import live_network
 from .push import push
@@ -20,6 +21,7 @@ __all__ = [
     "cloud_in_space",
     "explore",
     "how_much_longer",
+    "live_hand_over",
     "live_network",
     "live_sensing",
     "live_units",

@@ -1,6 +1,6 @@
 """How simple a function is: measures of it, Theorem 2's two kinks, one data point, and the interpolant with the least reg."""
 
-from . import one_data_point
+from . import hand_over, one_data_point
 from .classes import UnitClasses, unit_classes
 from .interpolation import Interpolant, minimal_interpolant, minimum_convexity_changes
 from .lines import collinear_deviation, convexity_changes, curve_length
@@ -15,6 +15,7 @@ __all__ = [
     "convexity_changes",
     "curve_length",
     "effective_rank",
+    "hand_over",
     "minimal_interpolant",
     "minimum_convexity_changes",
     "nuclear_norm",
