@@ -20,6 +20,11 @@ CASES = {
     "product": (lambda: ln.Product(1.5, 0.3), X, Y, 0.005),
     "relu": (lambda: ln.TwoLayerReLU(20, seed=1), X, Y, 0.002),
     "relu-without-skip": (lambda: ln.TwoLayerReLU(20, skip=False, seed=1), X, Y, 0.002),
+    "relu-constant": (lambda: ln.TwoLayerReLU(20, skip="constant", seed=1), X, Y, 0.002),
+    "relu-2d": (lambda: ln.TwoLayerReLU(20, dim=2, seed=1), CLOUD[:, :2], SQUARES, 0.002),
+    "relu-2d-constant": (lambda: ln.TwoLayerReLU(20, dim=2, skip="constant", seed=1), CLOUD[:, :2], SQUARES, 0.002),
+    "relu-3d": (lambda: ln.TwoLayerReLU(20, dim=3, seed=1), CLOUD, SQUARES, 0.002),
+    "relu-3d-without-skip": (lambda: ln.TwoLayerReLU(20, dim=3, skip=False, seed=1), CLOUD, SQUARES, 0.002),
     "mlp-relu": (lambda: ln.MLP([3, 12, 1], "relu"), CLOUD, SQUARES, 0.005),
     "mlp-tanh": (lambda: ln.MLP([1, 12, 1], "tanh"), X, Y, 0.02),
     "mlp-logistic": (lambda: ln.MLP([3, 12, 1], "logistic"), CLOUD, SQUARES, 0.01),
@@ -40,7 +45,8 @@ def quick(model, x=X, y=Y, **arguments):
 
 def with_random_skip(model, seed):
     with torch.no_grad():
-        model.a0.fill_(math.sin(seed + 1))
+        if model.a0 is not None:
+            model.a0.copy_(torch.sin(torch.arange(model.a0.numel(), dtype=torch.float64) + seed + 1).view_as(model.a0))
         model.b0.fill_(math.cos(seed + 1))
     return model
 
@@ -51,6 +57,12 @@ MODELS = {
     "relu": lambda seed: with_random_skip(ln.TwoLayerReLU(7, seed=seed), seed),
     "relu-without-skip": lambda seed: ln.TwoLayerReLU(7, skip=False, seed=seed),
     "relu-one-unit": lambda seed: ln.TwoLayerReLU(1, seed=seed),
+    "relu-constant": lambda seed: with_random_skip(ln.TwoLayerReLU(7, skip="constant", seed=seed), seed),
+    "relu-1d": lambda seed: with_random_skip(ln.TwoLayerReLU(9, dim=1, seed=seed), seed),
+    "relu-2d": lambda seed: with_random_skip(ln.TwoLayerReLU(7, dim=2, seed=seed), seed),
+    "relu-2d-without-skip": lambda seed: ln.TwoLayerReLU(40, dim=2, skip=False, seed=seed),
+    "relu-3d-constant": lambda seed: with_random_skip(ln.TwoLayerReLU(8, dim=3, skip="constant", seed=seed), seed),
+    "relu-10d": lambda seed: with_random_skip(ln.TwoLayerReLU(18, dim=10, seed=seed), seed),
     "mlp-linear": lambda seed: ln.MLP([3, 2], seed=seed, bias_std=1.0),
     "mlp-relu": lambda seed: ln.MLP([2, 9, 1], "relu", seed=seed, bias_std=1.0),
     "mlp-tanh": lambda seed: ln.MLP([2, 9, 1], "tanh", seed=seed, bias_std=1.0),
@@ -75,6 +87,8 @@ def random_data(model, n, seed):
         shape = n, model.dim, model.dim
     if isinstance(model, ln.TwoLayerSigmoidal):
         shape = n, model.w.shape[1]
+    if isinstance(model, ln.TwoLayerReLU):
+        shape = n, *model.a.shape[1:]
     x = torch.from_numpy(rng.normal(size=shape))
     with torch.no_grad():
         return x, torch.from_numpy(rng.normal(size=model(x).shape))

@@ -1,42 +1,54 @@
-"""Two-layer ReLU networks on a line: the model of Figures 2 and 3 and of Theorem 2."""
+"""Two-layer ReLU networks: on a line the model of Figures 2 and 3 and of Theorem 2, and the same in any dimension."""
+
+from typing import Literal
 
 import numpy as np
 import torch
 
 from ..arguments import as_integer
 from .compiled import inlined, jit
+from .relu_steps import sgd_in_any_dimension
 
+Skip = bool | Literal["constant"]
 NUMBERS_PER_CHUNK = 2**15
 
 
 class TwoLayerReLU(torch.nn.Module):
-    r"""The hypothesis ``h(x, theta) = sum_i c_i relu(a_i x + b_i) + a0 x + b0``.
+    r"""The hypothesis ``h(x, theta) = sum_i c_i relu(a_i . x + b_i) + a0 . x + b0``; on a line ``.`` is a product of numbers.
 
     At the start ``a_i, b_i ~ N(0, input_std^2)``, ``c_i ~ N(0, output_std^2)``, ``a0 = b0 = 0``. The derivative of relu at
     0 is 0, which is Theorem 2's convention and that of ``torch.relu``.
 
     Args:
         width: number of hidden units m.
-        skip: whether the linear and the constant unit a0, b0 are there.
-        seed: of the initial parameters.
-        input_std: standard deviation of a_i and b_i at the start.
+        dim: of the inputs, d; None, the default, for inputs that are numbers.
+        skip: whether the linear and the constant unit a0, b0 are there; ``"constant"`` is b0 without a0.
+        seed: of the initial parameters, which are the same for ``dim=1`` and ``dim=None``.
+        input_std: standard deviation of b_i and of the entries of a_i at the start.
         output_std: standard deviation of c_i at the start.
         dtype: of the parameters.
 
-    Shapes: x (n,); h (n,); parameters a, b, c (m,), a0, b0 scalars, in this order.
+    Shapes: x (n,); h (n,); parameters a, b, c (m,), a0, b0 scalars, in this order. With ``dim=d``: x (n, d), a (m, d) with a
+    row for each unit, a0 (d,), the rest as before.
 
     Raises:
-        TypeError: if ``width`` is no integer.
-        ValueError: if it is below 1, or x is not one-dimensional.
+        TypeError: if ``width`` or ``dim`` is no integer.
+        ValueError: if ``width`` or ``dim`` is below 1, or ``skip`` none of the three; or x has another shape.
 
-    Source: Appendix B (f_theta before equation 16), Figures 2 and 3.
+    Source: Appendix B (f_theta before equation 16), Figures 2 and 3; for d > 1 the question of section 1.2.
+
+    >>> TwoLayerReLU(4, dim=2)(torch.zeros(3, 2, dtype=torch.float64)).shape
+    torch.Size([3])
+    >>> [(name, *p.shape) for name, p in TwoLayerReLU(4, dim=2, skip="constant").named_parameters()]
+    [('a', 4, 2), ('b', 4), ('c', 4), ('b0',)]
     """
 
     def __init__(
         self,
         width: int,
         *,
-        skip: bool = True,
+        dim: int | None = None,
+        skip: Skip = True,
         seed: int = 0,
         input_std: float = 2.0,
         output_std: float = 1.0,
@@ -44,34 +56,40 @@ class TwoLayerReLU(torch.nn.Module):
     ) -> None:
         super().__init__()
         width = as_integer("width", width, 1)
-        self.config = {"width": width, "skip": skip}
+        if dim is not None:
+            dim = as_integer("dim", dim, 1)
+        if not isinstance(skip, bool) and not (isinstance(skip, str) and skip == "constant"):
+            raise ValueError(f"skip must be True, False or 'constant', got {skip!r}")
+        self.config = {"width": width, "dim": dim, "skip": skip}
         generator = torch.Generator().manual_seed(seed)
-        a, b, c = torch.randn(3, width, generator=generator, dtype=torch.float64)
+        *a, b, c = torch.randn((dim or 1) + 2, width, generator=generator, dtype=torch.float64)
+        a = a[0] if dim is None else torch.stack(a, dim=1)
         self.a = torch.nn.Parameter((input_std * a).to(dtype))
         self.b = torch.nn.Parameter((input_std * b).to(dtype))
         self.c = torch.nn.Parameter((output_std * c).to(dtype))
-        if skip:
-            self.a0 = torch.nn.Parameter(torch.zeros((), dtype=dtype))
-            self.b0 = torch.nn.Parameter(torch.zeros((), dtype=dtype))
-        else:
-            self.a0 = self.b0 = None
+        self.a0 = torch.nn.Parameter(torch.zeros(a.shape[1:], dtype=dtype)) if skip is True else None
+        self.b0 = torch.nn.Parameter(torch.zeros((), dtype=dtype)) if skip else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output h, (n,), for x (n,)."""
-        if x.dim() != 1:
-            raise ValueError(f"x must have shape (n,), got {tuple(x.shape)}")
-        h = torch.relu(torch.outer(x, self.a) + self.b) @ self.c
-        return h if self.a0 is None else h + self.a0 * x + self.b0
+        """Output h, (n,), for x (n,) or (n, d)."""
+        if x.shape[1:] != self.a.shape[1:] or x.dim() == 0:
+            expected = f"(n, d) with d = {self.a.shape[1]}" if self.a.dim() == 2 else "(n,)"
+            raise ValueError(f"x must have shape {expected}, got {tuple(x.shape)}")
+        p = torch.outer(x, self.a) + self.b if x.dim() == 1 else x @ self.a.T + self.b
+        h = torch.relu(p) @ self.c
+        if self.a0 is not None:
+            h = h + (self.a0 * x if x.dim() == 1 else x @ self.a0)
+        return h if self.b0 is None else h + self.b0
 
     def loss_and_reg(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean squared error and reg at many theta at once; as :func:`labelnoise_utils.regularizer.snapshots.loss_and_reg`.
 
-        ``||grad h(x)||^2 = sum_i relu(p_i)^2 + (1 + x^2) (1 + sum_i c_i^2 [p_i > 0])`` with ``p_i = a_i x + b_i``, where the
-        1 in the last bracket is the share of a0 and b0.
+        ``||grad h(x)||^2 = sum_i relu(p_i)^2 + (1 + |x|^2) sum_i c_i^2 [p_i > 0]`` with ``p_i = a_i . x + b_i``, and
+        ``|x|^2`` more for a0, and 1 for b0.
 
         Args:
             theta: (k, p), all parameters.
-            x: (n,).
+            x: (n,) or (n, d).
             y: (n,).
 
         Returns:
@@ -79,18 +97,27 @@ class TwoLayerReLU(torch.nn.Module):
 
         Source: equation (4), divided by n, and equation (3).
         """
-        m = self.a.numel()
+        m, size = self.b.numel(), self.a.numel()
+        squares = x.square() if x.dim() == 1 else x.square().sum(dim=1)
         loss, reg = theta.new_zeros(2, len(theta))
         for part in torch.arange(len(theta)).split(max(1, NUMBERS_PER_CHUNK // (len(x) * m))):
-            a, b, c, skip = theta[part, None].split([m, m, m, theta.shape[1] - 3 * m], dim=2)
-            units = torch.relu(torch.addcmul(b, a, x[:, None]))
+            a, b, c, skip = theta[part, None].split([size, m, m, theta.shape[1] - size - 2 * m], dim=2)
+            if x.dim() == 1:
+                units = torch.relu(torch.addcmul(b, a, x[:, None]))
+            else:
+                units = torch.relu(x @ a.view(-1, *self.a.shape).mT + b)
             h = (units * c).sum(dim=2)
             slopes = ((units > 0) * c.square()).sum(dim=2)
+            norms = units.square().sum(dim=2)
             if self.a0 is not None:
-                h += skip[..., 0] * x + skip[..., 1]
+                h += (skip[..., 0] * x if x.dim() == 1 else (skip[..., :-1] @ x.T)[:, 0]) + skip[..., -1]
                 slopes += 1
+            elif self.b0 is not None:
+                h += skip[..., 0]
+                norms += 1
+            norms += (1 + squares) * slopes
             loss[part] = (h - y).square().mean(dim=1)
-            reg[part] = (units.square().sum(dim=2) + (1 + x.square()) * slopes).mean(dim=1)
+            reg[part] = norms.mean(dim=1)
         return loss, reg
 
     def compiled_sgd(
@@ -104,6 +131,8 @@ class TwoLayerReLU(torch.nn.Module):
         frozen: np.ndarray,
     ) -> int:
         """Step ``theta = (a, b, c, a0, b0)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
+        if self.a.dim() == 2 or self.config["skip"] == "constant":
+            return sgd_in_any_dimension(theta, self.b.numel(), x.reshape(len(x), -1), y, indices, noise, lr, frozen)
         m = self.a.numel()
         if indices.shape[1] == 1 and not frozen.size:
             return _sgd(theta, m, x, y, indices, noise, lr)
