@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.linalg
 import scipy.optimize
 import scipy.sparse
 
@@ -16,33 +17,32 @@ ROUNDS = 200
 RANK = 1e-11
 # How much more a residue along a direction that no point of the pattern sees weighs than one that a point sees.
 UNSEEN = 1e6
+# Multipliers of walls below this, of what pulls at the unit, are rounding.
+SMALL = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Distinct data points.
+    """Distinct data points, in coordinates of which none follows from the others.
 
     Attributes:
         x: (n, d).
         y: (n,).
         counts: (n,), how often each is there.
         free: (n, s), the functions that cost nothing, at the points: the inputs and 1, 1 alone, or none.
+        heights: (n,), a point's share of beta(S)^2: how often it is there, times 1 + |x|^2.
     """
 
     x: np.ndarray
     y: np.ndarray
     counts: np.ndarray
     free: np.ndarray
+    heights: np.ndarray
 
     @property
     def lifted(self) -> np.ndarray:
         """(x, 1), (n, d + 1): a unit's pre-activation is linear in it."""
         return np.column_stack([self.x, np.ones(len(self.x))])
-
-    @property
-    def heights(self) -> np.ndarray:
-        """A point's share of beta(S)^2, (n,): how often it is there, times 1 + |x|^2."""
-        return self.counts * (1 + (self.x**2).sum(1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +74,10 @@ class Cones:
         rows = np.pad(rows, ((0, 0), (0, max(0, size - rows.shape[1])), (0, 0)))
         _, values, vectors = np.linalg.svd(np.linalg.qr(rows, mode="r"))
         seen = values > RANK * values[:, :1]
-        least = np.where(seen, values, np.inf).min(1, keepdims=True)
+        # Along the others in units of what moves the pre-activation at some point by 1.
+        moved = np.abs(points.lifted @ vectors.transpose(0, 2, 1)).max(1)
         object.__setattr__(self, "price", 2 / points.counts.sum() * np.sqrt(active @ points.heights))
-        object.__setattr__(self, "basis", vectors.transpose(0, 2, 1) / np.where(seen, values, least)[:, None, :])
+        object.__setattr__(self, "basis", vectors.transpose(0, 2, 1) / np.where(seen, values, moved)[:, None, :])
         object.__setattr__(self, "seen", seen)
 
     def walls(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -119,6 +120,16 @@ class Cones:
         # The shortest direction + walls^T mu; what no point of S sees has to vanish.
         weight = np.where(self.seen[k], 1.0, UNSEEN)
         multipliers, _ = scipy.optimize.nnls((walls * weight).T, -weight * direction)
+        pulling = np.flatnonzero(multipliers)
+        if not self.seen[k].all() and len(pulling):
+            # With these walls alone what has to vanish can do so to the last bit, and not only nearly.
+            unseen, seen = walls[pulling][:, ~self.seen[k]].T, walls[pulling][:, self.seen[k]].T
+            possible = scipy.linalg.null_space(np.where(np.abs(unseen) > SMALL, unseen, 0), rcond=SMALL)
+            exact = possible @ np.linalg.lstsq(seen @ possible, -direction[self.seen[k]], rcond=None)[0]
+            exact = np.where(exact > SMALL * np.abs(direction).max(), exact, 0)
+            before, after = (np.linalg.norm(direction[self.seen[k]] + seen @ one) for one in (multipliers[pulling], exact))
+            if after <= before + TOLERANCE * np.abs(direction).max():
+                multipliers[pulling] = exact
         return direction + walls.T @ multipliers, multipliers
 
 
@@ -248,7 +259,9 @@ def _solved(cones: Cones, chosen: np.ndarray) -> Optimum:
     first = free + (1 + size) * np.arange(len(chosen))
     columns = free + (1 + size) * len(chosen)
     objective = np.zeros(columns)
-    objective[first] = cones.price[pattern]
+    # In units of a typical price, so that the solver's tolerances are relative.
+    unit = cones.price[pattern].mean()
+    objective[first] = cones.price[pattern] / unit
 
     values = cones.patterns.active[pattern][:, :, None] * (points.lifted @ cones.basis[pattern])
     fit = np.zeros((n, len(chosen), 1 + size))
@@ -273,4 +286,4 @@ def _solved(cones: Cones, chosen: np.ndarray) -> Optimum:
         raise ArithmeticError(f"the cone programme was not solved: {solution.status}")
     z = np.array(solution.x)
     u = z[free:].reshape(len(chosen), 1 + size)[:, 1:]
-    return Optimum(pattern, sign, u, z[:free], -np.array(solution.z[:n]))
+    return Optimum(pattern, sign, u, z[:free], -unit * np.array(solution.z[:n]))

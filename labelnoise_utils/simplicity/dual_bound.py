@@ -1,12 +1,11 @@
 """What no network can undercut: a lower bound from the dual of the cone programme, with exact arithmetic where it decides."""
 
-import math
 from fractions import Fraction
 
 import numpy as np
 import scipy.optimize
 
-from .cone_programme import TOLERANCE, Cones, Points
+from .cone_programme import SMALL, Cones, Points
 from .patterns import affine_basis
 
 # By how much a norm or a sum here can be rounded, relatively: some hundred roundings.
@@ -39,7 +38,7 @@ def bound_from(cones: Cones, dual: np.ndarray) -> float:
         for sign in (1, -1):
             unit, multipliers = cones.best(k, sign * direction[k])
             length = np.linalg.norm(unit[cones.seen[k]])
-            if not cones.seen[k].all() and multipliers.any() and not _can_be_exact(cones, k, multipliers):
+            if not cones.seen[k].all() and not _can_be_exact(cones, k, multipliers):
                 # Without any walls but v >= 0.
                 length = np.linalg.norm(np.maximum(sign * rounded / np.sqrt(points.counts), 0)[cones.patterns.active[k]])
             largest = max(largest, length / cones.price[k])
@@ -116,7 +115,8 @@ def _can_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> bool:
     # Rows that determine the chosen columns: the pivots.
     rows = [pivot for pivot, _ in reduced]
     solution = dict(zip(chosen, _solved([[lifted[p][c] for p in chosen] for c in rows], [-rest[c] for c in rows]), strict=True))
-    return all(value >= 0 and math.isclose(value, weights[p], rel_tol=1e-6) for p, value in solution.items() if p in weights)
+    most = SMALL * max(weights.values())
+    return all(value >= 0 and abs(value - weights[p]) <= most for p, value in solution.items() if p in weights)
 
 
 def _solved(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:
