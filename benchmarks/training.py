@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ NOISE_STD = 0.5
 REPEATS = 15
 TORCH_STEPS = 2000
 SAME = 1e-9
+IN_DIMENSIONS = (2, 3, 10)
 
 C, STEP = "C, draws made before", "compiled step, the same draws"
 ONE_PASS = "C in one pass a step, the same draws"
@@ -258,6 +259,36 @@ def check_results(case: Case, timed: Programs) -> None:
             sys.exit(f"wrong: {case.name}, {name} ends {apart:.1e}, relative, from {COMPILED}")
 
 
+def per_number(dims: Sequence[int | None]) -> dict[int | None, np.ndarray]:
+    """Time compiled steps of ``TwoLayerReLU(100, dim=d)`` on the same draws; None is the one on a line.
+
+    Args:
+        dims: the dimensions of the inputs.
+
+    Returns:
+        For each of them (repeats,), nanoseconds of CPU time per step and parameter.
+    """
+    steps, calls, sizes = 100_000, {}, {}
+    draws = ln.sgd_draws(12, steps, noise=ln.LabelNoise(NOISE_STD))
+    indices, noise = map(np.concatenate, zip(*draws, strict=True))
+    none_frozen = np.empty(0, dtype=np.int64)
+
+    def step(model: torch.nn.Module, x: np.ndarray, y: np.ndarray) -> None:
+        theta = parameters_to_vector(model.parameters()).detach().numpy()
+        if model.compiled_sgd(theta, x, y, indices, noise, 1e-4, none_frozen) < steps:
+            sys.exit("wrong: a network in several dimensions diverges, and so makes fewer steps")
+
+    for dim in dims:
+        model, generator = ln.TwoLayerReLU(100, dim=dim), torch.Generator().manual_seed(0)
+        x = torch.randn(12, *model.a.shape[1:], generator=generator, dtype=torch.float64) / (dim or 1) ** 0.5
+        y = torch.sin(3 * x.view(12, -1)[:, 0])
+        sizes[dim] = sum(p.numel() for p in model.parameters())
+        calls[dim] = functools.partial(step, model, x.numpy(), y.numpy())
+        calls[dim]()  # compiles
+    seconds = cpu_times(calls, REPEATS)
+    return {dim: seconds[dim] / steps / sizes[dim] * 1e9 for dim in dims}
+
+
 def two_cores(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Time ten runs by ``train_many`` on one core and on two, five times.
 
@@ -323,6 +354,13 @@ def main() -> None:
                 print_row(f"{fast} / {slow}", times[slow] / times[fast], bar)
             else:
                 print(f"  {fast} / {slow}: not measured, see above")
+    print("relu, width 100, inputs (n, d): compiled step, nanoseconds of CPU time per step and parameter")
+    times = per_number([None, *IN_DIMENSIONS])
+    for dim, nanoseconds in times.items():
+        print_row("on a line" if dim is None else f"d = {dim}", nanoseconds)
+    print("relu, inputs (n, d): parameters per second, relative")
+    for dim in IN_DIMENSIONS:
+        print_row(f"d = {dim} / on a line", times[None] / times[dim], 1.0)
     print("relu: ten runs by train_many, wall clock")
     if (os.cpu_count() or 1) > 1:
         speedup, cores = two_cores(cases["relu"])

@@ -131,9 +131,10 @@ class TwoLayerReLU(torch.nn.Module):
         frozen: np.ndarray,
     ) -> int:
         """Step ``theta = (a, b, c, a0, b0)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
-        if self.a.dim() == 2 or self.config["skip"] == "constant":
-            return sgd_in_any_dimension(theta, self.b.numel(), x.reshape(len(x), -1), y, indices, noise, lr, frozen)
-        m = self.a.numel()
+        m = self.b.numel()
+        if self.a.numel() > m or self.config["skip"] == "constant":
+            return sgd_in_any_dimension(theta, m, x.reshape(len(x), -1), y, indices, noise, lr, frozen)
+        x = x.reshape(-1)
         if indices.shape[1] == 1 and not frozen.size:
             return _sgd(theta, m, x, y, indices, noise, lr)
         return _sgd_on_batches(theta, m, x, y, indices, noise, lr, frozen)

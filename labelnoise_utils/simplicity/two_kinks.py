@@ -28,7 +28,8 @@ class TwoKinks:
 
     Raises:
         TypeError: if an attribute is of another kind.
-        ValueError: if the two kinks bend the same way, are not in order, or enclose a data point that is not the pivot.
+        ValueError: if the model is none on a line, or the two kinks bend the same way, are not in order, or enclose a data
+            point that is not the pivot.
 
     Source: Appendix B, proof of Theorem 2.
     """
@@ -42,6 +43,8 @@ class TwoKinks:
     def __post_init__(self) -> None:
         if not isinstance(self.model, TwoLayerReLU) or self.model.a0 is None or self.model.a.dtype != torch.float64:
             raise TypeError(f"model must be a TwoLayerReLU in float64 with skip unit, got {self.model!r}")
+        if self.model.config["dim"] is not None:
+            raise ValueError(f"model must be one on a line, dim=None, got dim={self.model.config['dim']}")
         if not isinstance(self.x, torch.Tensor) or self.x.dtype != torch.float64:
             raise TypeError("x must be a tensor in float64")
         width = self.model.a.numel()

@@ -9,6 +9,7 @@ import labelnoise_utils as ln
 
 BUILDERS = {
     "relu": lambda **arguments: ln.TwoLayerReLU(6, **arguments),
+    "relu-3d": lambda **arguments: ln.TwoLayerReLU(6, dim=3, **arguments),
     "mlp": lambda **arguments: ln.MLP([2, 4, 1], "tanh", **arguments),
     "sigmoidal": lambda **arguments: ln.TwoLayerSigmoidal(6, 2, **arguments),
 }

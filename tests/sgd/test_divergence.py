@@ -15,7 +15,7 @@ import labelnoise_utils as ln
 @pytest.mark.parametrize("engine", ENGINES)
 class TestDivergence:
     @pytest.mark.parametrize("batch_size", BATCHES)
-    @pytest.mark.parametrize("name", ["product", "relu", "mlp-relu", "deep-relu", "outputs"])
+    @pytest.mark.parametrize("name", ["product", "relu", "relu-2d", "mlp-relu", "deep-relu", "outputs"])
     def test_too_large_a_learning_rate(self, engine, name, batch_size):
         build, x, y, _ = CASES[name]
         model = build()

@@ -107,6 +107,8 @@ class TestFrozenParameters:
     FROZEN = {
         "product": ["v"],
         "relu": ["a", "b0"],
+        "relu-2d": ["b", "a0"],
+        "relu-3d": ["a"],
         "deep-tanh": ["layers.0.weight", "layers.1.bias", "layers.3.weight"],
         "mlp-relu": ["layers.1.weight", "layers.1.bias"],
         "sigmoidal-tanh": ["c"],

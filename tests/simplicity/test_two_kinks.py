@@ -315,6 +315,8 @@ class TestBadPairs:
             (dict(x=[0.0]), TypeError, "x must be a tensor in float64"),
             (dict(model=ln.MLP([1, 2, 1])), TypeError, "model must be a TwoLayerReLU in float64 with skip unit, got MLP"),
             (dict(model=ln.TwoLayerReLU(6, skip=False)), TypeError, "with skip unit"),
+            (dict(model=ln.TwoLayerReLU(6, skip="constant")), TypeError, "with skip unit"),
+            (dict(model=ln.TwoLayerReLU(6, dim=1)), ValueError, "on a line, dim=None, got dim=1"),
         ],
     )
     def test_wrong_kinds(self, change, error, message):

@@ -31,6 +31,7 @@ LINEARIZED = {
     "outputs": lambda: (ln.MLP([2, 4, 3], "logistic", seed=2), X),
     "frozen": lambda: (partly_frozen(), X),
     "relu": lambda: (ln.TwoLayerReLU(5, seed=1), ln.twelve_points()[0]),
+    "relu in the plane": lambda: (ln.TwoLayerReLU(5, dim=2, seed=1), X),
     "convolutional": lambda: (Convolutional(), gaussian(4, 6)),
     "more examples than parameters": lambda: (linear(2), gaussian(9, 2)),
 }
