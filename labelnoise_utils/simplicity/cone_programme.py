@@ -250,8 +250,10 @@ def _solved(cones: Cones, chosen: np.ndarray) -> Optimum:
     Variables: the coefficients of what is free; for each column a bound t on the norm, and u. Clarabel's form is: minimise
     ``q . z`` subject to ``b - A z`` in a product of cones.
     """
-    import clarabel
-
+    try:
+        import clarabel
+    except ImportError as error:
+        raise ImportError("the cone programme needs Clarabel: pip install clarabel") from error
     points = cones.points
     n, size = points.lifted.shape
     free = points.free.shape[1]

@@ -60,8 +60,11 @@ def bound_without_patterns(points: Points) -> float:
     """
     limit = 2 / points.counts.sum() * np.sqrt(points.counts * points.heights)
     found = scipy.optimize.linprog(
-        -points.y, A_eq=points.free.T if points.free.size else None, b_eq=np.zeros(points.free.shape[1]) if points.free.size else None,
-        bounds=np.column_stack([-limit, limit]), method="highs",
+        -points.y,
+        A_eq=points.free.T if points.free.size else None,
+        b_eq=np.zeros(points.free.shape[1]) if points.free.size else None,
+        bounds=np.column_stack([-limit, limit]),
+        method="highs",
     )
     if found.status != 0:
         return 0.0
@@ -93,7 +96,11 @@ def _can_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> bool:
     """
     j, _, lengths = cones.walls(k)
     active = cones.patterns.active[k]
-    outside = [(int(p), Fraction(float(m / length))) for p, m, length in zip(j, multipliers, lengths, strict=True) if m and not active[p]]
+    outside = [
+        (int(p), Fraction(float(m / length)))
+        for p, m, length in zip(j, multipliers, lengths, strict=True)
+        if m and not active[p]
+    ]
     if not outside:
         return True
     inside = [int(p) for p in np.flatnonzero(active)]
@@ -111,7 +118,9 @@ def _can_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> bool:
             chosen.append(p)
             reduced.append((pivot, row))
     weights = dict(outside)
-    rest = [sum((weights[p] * lifted[p][c] for p in weights if p not in chosen), Fraction(0)) for c in range(len(lifted[order[0]]))]
+    rest = [
+        sum((weights[p] * lifted[p][c] for p in weights if p not in chosen), Fraction(0)) for c in range(len(lifted[order[0]]))
+    ]
     # Rows that determine the chosen columns: the pivots.
     rows = [pivot for pivot, _ in reduced]
     solution = dict(zip(chosen, _solved([[lifted[p][c] for p in chosen] for c in rows], [-rest[c] for c in rows]), strict=True))

@@ -35,6 +35,7 @@ class Interpolant:
         lower_bound: what no network of this kind with the values of f on the data can undercut, from the dual of the
             programme, less what rounding can have added to it; ``reg - lower_bound`` says how far from the optimum f can be.
         model: a :class:`TwoLayerReLU` in float64, one unit per kink, that computes f.
+        units: the same units, as those of a :class:`NetworkInterpolant`; ``active`` is on the distinct points, in order.
     """
 
     kinks: torch.Tensor
@@ -46,16 +47,7 @@ class Interpolant:
     reg: float
     lower_bound: float
     model: TwoLayerReLU
-
-    @property
-    def units(self) -> tuple[Unit, ...]:
-        """The units of the network, as those of a fit in several dimensions; ``active`` is on the distinct data points."""
-        faces = torch.sign(self.model.a.detach()[: len(self.kinks)])
-        points = self.knots[~torch.isin(self.knots, self.kinks[~torch.isin(self.kinks, self.points)])]
-        return tuple(
-            Unit(face[None], float(-face * kink), float(jump), face * (points - kink) > 0)
-            for face, kink, jump in zip(faces, self.kinks, self.jumps, strict=True)
-        )
+    units: tuple[Unit, ...]
 
     def __call__(self, t: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Values f(t), of the shape of t, in float64."""
@@ -146,7 +138,7 @@ def minimal_interpolant(
     >>> corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     >>> f = minimal_interpolant(corners, torch.tensor([1.0, -1.0, -1.0, 1.0]), skip="constant")
     >>> round(f.reg, 3), len(f.units), f.certified
-    (4.464, 2, True)
+    (4.464, 4, True)
     """
     clearance = as_number("clearance", clearance)
     if not 0 <= clearance < 0.5:
@@ -190,6 +182,8 @@ def minimum_convexity_changes(x: torch.Tensor | np.ndarray, y: torch.Tensor | np
     >>> minimum_convexity_changes(torch.arange(4.0), torch.tensor([0.0, 1.0, 0.0, 1.0]))
     1
     """
+    if as_tensor("x", x).dim() != 1:
+        raise ValueError(f"x must have shape (n,), got {tuple(x.shape)}")
     x, y, _, eps = _points(x, y)
     signs = np.sign(np.diff(_straightened(x, y, eps)[1]))
     return int(np.count_nonzero(np.diff(signs[signs != 0])))
@@ -216,7 +210,9 @@ def _points(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray) -> tuple
         wrong = np.argwhere(~(np.abs(value) < LARGEST))
         if len(wrong):
             place = tuple(wrong[0].tolist()) if value.ndim > 1 else wrong[0, 0]
-            raise ValueError(f"{name} must be finite and below {LARGEST:g} in size, got {value[tuple(wrong[0])]} at index {place}")
+            raise ValueError(
+                f"{name} must be finite and below {LARGEST:g} in size, got {value[tuple(wrong[0])]} at index {place}"
+            )
     points, first, place, counts = np.unique(x, axis=0, return_index=True, return_inverse=True, return_counts=True)
     other = y[first][place.reshape(-1)]
     conflict = np.flatnonzero(other != y)
@@ -315,6 +311,12 @@ def _realised(
         # The sum that is free is rounded, too; on a line it is all that there is.
         lower_bound=float(free * (1 - 4 * EPS * len(x)) + cost) if len(jumps) else float(free),
         model=model,
+        units=tuple(
+            Unit(torch.tensor([face]), -face * kink, jump, torch.from_numpy(face * (x - kink) > 0))
+            for face, kink, jump in zip(
+                np.where(kinks.right, 1.0, -1.0).tolist(), kinks.position.tolist(), jumps.tolist(), strict=True
+            )
+        ),
     )
 
 

@@ -88,7 +88,9 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
     """
     # Where the points lie in a plane of their own, some coordinates tell all that there is to tell of them.
     told = x[:, affine_basis(x)[1]]
-    free = {True: np.column_stack([told, np.ones(len(x))]), "constant": np.ones((len(x), 1)), False: np.zeros((len(x), 0))}[skip]
+    free = {True: np.column_stack([told, np.ones(len(x))]), "constant": np.ones((len(x), 1)), False: np.zeros((len(x), 0))}[
+        skip
+    ]
     scale, sizes = np.abs(y).max() or 1.0, 1 + (x**2).sum(1)
     points = Points(told, y / scale, counts, free, counts * sizes)
     line = np.linalg.lstsq(free, points.y, rcond=None)[0] if free.size else np.zeros(0)
@@ -117,9 +119,7 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
     if miss > FIT * np.ptp(y) + 4 * EPS * scale:
         raise ArithmeticError(f"the network misses labels by up to {miss:.2g}, and their range is {np.ptp(y):.2g}")
     unavoidable = {True: (counts * sizes).sum() / counts.sum(), "constant": 1.0, False: 0.0}[skip]
-    return NetworkInterpolant(
-        model, reg, unavoidable * (1 - 4 * EPS * len(x)) + scale * bound, _units(model, every), patterns
-    )
+    return NetworkInterpolant(model, reg, float(unavoidable * (1 - 4 * EPS * len(x)) + scale * bound), _units(model, every), patterns)
 
 
 class Fit(NamedTuple):
@@ -246,8 +246,6 @@ def _units(model: TwoLayerReLU, x: torch.Tensor) -> tuple[Unit, ...]:
     a, b, c = (parameter.detach() for parameter in (model.a, model.b, model.c))
     lengths, heights = a.norm(dim=1), x @ a.T + b
     return tuple(
-        Unit(
-            a[i] / lengths[i], (b[i] / lengths[i]).item(), (c[i] * lengths[i]).item(), heights[:, i] > 0
-        )
+        Unit(a[i] / lengths[i], (b[i] / lengths[i]).item(), (c[i] * lengths[i]).item(), heights[:, i] > 0)
         for i in torch.nonzero(c).flatten().tolist()
     )
