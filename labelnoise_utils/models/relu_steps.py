@@ -108,10 +108,16 @@ def _step_in_passes(a, b, c, relu, g, x, s, x_next):
             new0, new1, new2 = a0[i] - slope * x0, a1[i] - slope * x1, a2[i] - slope * x2
             a0[i], a1[i], a2[i] = new0, new1, new2
             relu[i] += new0 * next0 + new1 * next1 + new2 * next2
-    for j in range(in_threes, last):
+    for j in range(in_threes, last - 1, 2):
+        a0, a1, x0, x1, next0, next1 = a[j], a[j + 1], x[j], x[j + 1], x_next[j], x_next[j + 1]
         for i in range(m):
-            a[j, i] -= g[i] * x[j]
-            relu[i] += a[j, i] * x_next[j]
+            new0, new1 = a0[i] - g[i] * x0, a1[i] - g[i] * x1
+            a0[i], a1[i] = new0, new1
+            relu[i] += new0 * next0 + new1 * next1
+    if last - in_threes == 1:
+        for i in range(m):
+            a[in_threes, i] -= g[i] * x[in_threes]
+            relu[i] += a[in_threes, i] * x_next[in_threes]
     a0, a1, x0, x1, next0, next1 = a[last], a[last + 1], x[last], x[last + 1], x_next[last], x_next[last + 1]
     for i in range(m):
         slope = g[i]

@@ -5,8 +5,11 @@ import pytest
 import torch
 from plain import flat
 from points import gaussian, second_derivative_of_reg
+from zoo import WARNINGS
 
 import labelnoise_utils as ln
+
+pytestmark = WARNINGS
 
 X = torch.tensor([[1.0, 0.5], [-0.5, 1.0], [0.3, -1.2]], dtype=torch.float64)
 Y = torch.tensor([0.8, -0.5, 0.3], dtype=torch.float64)
