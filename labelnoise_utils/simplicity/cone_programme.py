@@ -226,7 +226,7 @@ def _ridges(cones: Cones) -> np.ndarray:
 
 
 def _climbed(points: Points, dual: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
-    """Patterns that are worth more than they cost: of all that were met on the way up, the best, as many as there are starts."""
+    """Patterns that are worth more than they cost: the best of all that were met on the way up, as many as there are starts."""
     worth: dict[bytes, float] = {}
     best, fresh = [], [one for one in starts if one.any()]
     while fresh:
@@ -249,6 +249,13 @@ def _solved(cones: Cones, chosen: np.ndarray) -> Optimum:
 
     Variables: the coefficients of what is free; for each column a bound t on the norm, and u. Clarabel's form is: minimise
     ``q . z`` subject to ``b - A z`` in a product of cones.
+
+    Returns:
+        What the solver found.
+
+    Raises:
+        ImportError: if there is no Clarabel.
+        ArithmeticError: if it gives up.
     """
     try:
         import clarabel

@@ -93,6 +93,9 @@ def _can_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> bool:
 
     What has to vanish is ``sum_j e_j (x_j, 1)`` over the points of S, with any e, and those of the walls that pull. Only the
     walls matter; they are taken together with points of S that span the rest, and solved for in fractions.
+
+    Returns:
+        Whether they can.
     """
     j, _, lengths = cones.walls(k)
     active = cones.patterns.active[k]

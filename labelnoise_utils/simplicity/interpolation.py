@@ -1,18 +1,17 @@
 """Functions built directly, with no training: the interpolant with the least regularizer, as a linear programme."""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..arguments import as_number, as_reals, as_tensor
+from ..arguments import as_number, as_tensor
 from ..models import TwoLayerReLU
 from ..models.two_layer_relu import Skip, check_skip
+from .labelled_points import distinct_points, straightened
 from .programme import EPS, Kinks, gap_of, least_bending
 from .surfaces import NetworkInterpolant, Unit, simplest_network
 
-LARGEST = 1e100
 # A network is a sum of large terms, each of them rounded: one that misses by more than this, of the labels' range, is refused.
 FIT = 1e-6
 
@@ -80,7 +79,7 @@ def minimal_interpolant(
 
     *With x (n,)* a unit is a kink at k where the slope changes by J, and the price of a kink is
 
-    ``w(k) = (2 / n) min_facing sqrt(P Q)``, ``P = sum (x_j - k)^2`` and ``Q = sum (1 + x_j^2)`` over the points that it is awake on,
+    ``w(k) = (2 / n) min_facing sqrt(P Q)``, ``P = sum (x_j - k)^2``, ``Q = sum (1 + x_j^2)``, over points where it is awake,
 
     so that ``reg = mean(1 + x^2) + sum_k w(k) |J_k|``, a weighted total variation of f': to face the other way changes f by a
     line, which is free. The interpolants are those f whose slopes between neighbouring points have the right differences,
@@ -90,24 +89,25 @@ def minimal_interpolant(
     closed form; it is added, and the programme solved again until no kink is worth it. So kinks are not confined to a grid.
     In the outermost gaps the optimum is not unique: there a unit is awake on a single point and costs the same wherever its
     kink is; it is put on the second, or last but one, point. However unevenly the points lie, f goes through them. It is exact,
-    except where three or more points lie on a line up to the rounding of x and y as they were given: there f is that line, and
-    ``|f(x_i) - y_i| <= 4 eps max(|y| + |f'| |x|)``. The network is a sum, and each of its terms is rounded: it differs from f by
-    some ``1e-16 sum_k |J_k| (|x| + |k|)``, which is below 1e-7 of the labels' range for gaps from 1e-5 to 100 around 0, and for
+    except where three or more points lie on a line up to the rounding of x and y as they were given: there f is that line, with
+    ``|f(x_i) - y_i| <= 4 eps max(|y| + |f'| |x|)``. The network is a sum, and each of its terms is rounded: it is off f by some
+    ``1e-16 sum_k |J_k| (|x| + |k|)``, which is below 1e-7 of the labels' range for gaps from 1e-5 to 100 around 0, and for
     gaps from 0.01 to 10 around 1e6. Bring x nearer to 0 where it is not, or take points together that are too close.
 
     *With x (n, d)* the sets S are listed exactly, also where points lie on lines, in planes or in grids, and the cone programme
     is solved by Clarabel, over those sets that its dual asks for. Where a unit's values leave it free, it has the least slope.
-    Points in general position are cut in ``2 sum_{k <= d} binom(n - 1, k)`` ways, 1 of them empty; above 20,000, ``exact=False``
-    searches for sets that are worth adding.
+    Points in general position are cut in ``2 sum_{k <= d} binom(n - 1, k)`` ways, 1 of them empty; where these are more than
+    20,000, ``exact=False`` searches for sets that are worth adding.
 
     A unit is not awake on its own kink (``relu'(0) = 0``): there its price jumps down, and the best kinks often lie on points.
-    ``lower_bound`` certifies the result: the dual, made exact in fractions where rounding could decide, over what each set allows.
+    ``lower_bound`` certifies the result: the dual, in fractions where rounding could decide, over what each set allows.
 
     Args:
         x: (n,) or (n, d), the inputs, n >= 1, in any order. Points that are repeated with the same label are fitted once, and
             counted as often as they are there in reg.
         y: (n,), the labels.
-        clearance: with x (n,), how far kinks have to stay away from the points, in units of the gap that they lie in, in [0, 0.5).
+        clearance: with x (n,), how far kinks have to stay away from the points, in units of the gap that they lie in; in
+            [0, 0.5).
         skip: with x (n, d), whether the network has a linear and a constant unit, as for :class:`TwoLayerReLU`; ``"constant"``
             is the constant alone. With x (n,) it has both.
         exact: with x (n, d), whether all sets that hyperplanes cut off are listed.
@@ -147,12 +147,12 @@ def minimal_interpolant(
     if as_tensor("x", x).dim() == 2:
         if clearance:
             raise ValueError(f"clearance is for x of shape (n,), got x of shape {tuple(x.shape)}")
-        x, y, counts, _ = _points(x, y)
+        x, y, counts, _ = distinct_points(x, y)
         return simplest_network(x, y, counts, skip, exact)
     if skip is not True or not exact:
         raise ValueError(f"skip and exact are for x of shape (n, d), got x of shape {tuple(x.shape)}; x[:, None] has it")
-    x, y, counts, eps = _points(x, y)
-    y, slopes = _straightened(x, y, eps)
+    x, y, counts, eps = distinct_points(x, y)
+    y, slopes = straightened(x, y, eps)
     free = (counts * (1 + x**2)).sum() / counts.sum()
     kinks, jumps, cost = Kinks.at(x, counts, np.empty(0)), np.empty(0), 0.0
     if np.diff(slopes).any():
@@ -184,80 +184,9 @@ def minimum_convexity_changes(x: torch.Tensor | np.ndarray, y: torch.Tensor | np
     """
     if as_tensor("x", x).dim() != 1:
         raise ValueError(f"x must have shape (n,), got {tuple(x.shape)}")
-    x, y, _, eps = _points(x, y)
-    signs = np.sign(np.diff(_straightened(x, y, eps)[1]))
+    x, y, _, eps = distinct_points(x, y)
+    signs = np.sign(np.diff(straightened(x, y, eps)[1]))
     return int(np.count_nonzero(np.diff(signs[signs != 0])))
-
-
-def _points(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Distinct points in order, (m,) or (m, d), with their labels and how often they are there.
-
-    Returns:
-        x, y, counts, and the relative rounding of x and y as they were given.
-
-    Raises:
-        TypeError: as in minimal_interpolant.
-        ValueError: as there.
-    """
-    x, y = as_reals("x", x), as_reals("y", y)
-    if x.ndim not in (1, 2) or x.shape[:1] != y.shape or 0 in x.shape[1:]:
-        raise ValueError(f"x and y must have shapes (n,) or (n, d), and (n,), got {tuple(x.shape)} and {tuple(y.shape)}")
-    if not len(x):
-        raise ValueError("x and y must hold at least one point, got none")
-    eps = max(torch.finfo(value.dtype).eps if value.is_floating_point() else EPS for value in (x, y))
-    x, y = (value.to(torch.float64).numpy() for value in (x, y))
-    for name, value in (("x", x), ("y", y)):
-        wrong = np.argwhere(~(np.abs(value) < LARGEST))
-        if len(wrong):
-            place = tuple(wrong[0].tolist()) if value.ndim > 1 else wrong[0, 0]
-            raise ValueError(
-                f"{name} must be finite and below {LARGEST:g} in size, got {value[tuple(wrong[0])]} at index {place}"
-            )
-    points, first, place, counts = np.unique(x, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    other = y[first][place.reshape(-1)]
-    conflict = np.flatnonzero(other != y)
-    if len(conflict):
-        i = conflict[0]
-        raise ValueError(f"no function fits both labels {other[i]} and {y[i]} at x = {x[i]}")
-    return points, y[first], counts, eps
-
-
-def _straightened(x: np.ndarray, y: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Labels with the points on lines that rounding x and y can have bent back on these lines, and the slopes between them.
-
-    Returns:
-        The labels, (m,), and the slopes, (m - 1,), the same to the last bit all along such a line.
-
-    Raises:
-        ValueError: if a slope overflows.
-    """
-    gaps = np.diff(x)
-    with np.errstate(over="ignore"):
-        slopes = np.diff(y) / gaps
-    steep = np.flatnonzero(~(np.abs(slopes) < LARGEST))
-    if len(steep):
-        i = steep[0]
-        raise ValueError(f"the labels differ too much between x = {x[i]} and {x[i + 1]}: the slope there is {slopes[i]:g}")
-    doubt = np.abs(y[1:]) + np.abs(y[:-1]) + np.abs(slopes) * (np.abs(x[1:]) + np.abs(x[:-1]))
-    doubt *= eps / gaps
-    corners = np.flatnonzero(np.abs(np.diff(slopes)) > 2 * (doubt[1:] + doubt[:-1])) + 1
-    corners = [0, *corners.tolist(), len(x) - 1]
-    runs, y = list(itertools.pairwise(corners)), y.copy()
-    while runs:
-        first, last = runs.pop()
-        if last - first < 2:
-            continue
-        slope, run = (y[last] - y[first]) / (x[last] - x[first]), slice(first, last + 1)
-        line = y[first] + slope * (x[run] - x[first])
-        rounding = eps * (np.abs(y[run]) + np.abs(slope * x[run]))
-        # Small bends can add up to a large one: then the run is broken where it is farthest from the line.
-        excess = np.abs(y[run] - line)[1:-1] - 2 * (rounding[1:-1] + max(rounding[0], rounding[-1]))
-        farthest = first + 1 + int(np.argmax(excess))
-        if excess.max() > 0:
-            runs += [(first, farthest), (farthest, last)]
-        else:
-            y[first + 1 : last], slopes[first:last] = line[1:-1], slope
-    return y, slopes
 
 
 def _realised(

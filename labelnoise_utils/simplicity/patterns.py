@@ -55,6 +55,9 @@ def most_patterns(points: int, dimension: int) -> int:
 
     The empty set does not count. Points in general position have so many, others fewer.
 
+    Returns:
+        The number.
+
     Source: L. Schläfli; T. M. Cover, IEEE Trans. Electronic Computers 14 (1965).
 
     >>> [most_patterns(n, 2) for n in (12, 16, 20, 30)]
@@ -118,7 +121,7 @@ def affine_basis(x: np.ndarray) -> tuple[list[int], list[int]]:
 
 
 def _cut_off(x: np.ndarray, names: tuple[int, ...]) -> set[int]:
-    """The sets, as bits, that hyperplanes cut off from points with these bit numbers: the empty set and all of them included."""
+    """The sets, as bits, that hyperplanes cut off from points with these bit numbers, with none and with all of them."""
     everything = sum(1 << j for j in names)
     coordinates = affine_basis(x)[1]
     x, dimension = x[:, coordinates], len(coordinates)

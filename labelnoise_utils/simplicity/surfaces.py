@@ -102,8 +102,8 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
         expected = most_patterns(*told.shape)
         if expected > MOST_PATTERNS:
             raise ValueError(
-                f"{len(x)} points in {told.shape[1]} dimensions can be cut in {expected:,} ways, above the {MOST_PATTERNS:,} that are "
-                "listed one by one; exact=False searches among them, without a proof that it finds the best"
+                f"{len(x)} points in {told.shape[1]} dimensions can be cut in {expected:,} ways, above the {MOST_PATTERNS:,} "
+                "that are listed one by one; exact=False searches among them, without a proof that it finds the best"
             )
         cones = Cones(points, all_patterns(told))
         optimum = cheapest(cones)
@@ -119,11 +119,19 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
     if miss > FIT * np.ptp(y) + 4 * EPS * scale:
         raise ArithmeticError(f"the network misses labels by up to {miss:.2g}, and their range is {np.ptp(y):.2g}")
     unavoidable = {True: (counts * sizes).sum() / counts.sum(), "constant": 1.0, False: 0.0}[skip]
-    return NetworkInterpolant(model, reg, float(unavoidable * (1 - 4 * EPS * len(x)) + scale * bound), _units(model, every), patterns)
+    least = float(unavoidable * (1 - 4 * EPS * len(x)) + scale * bound)
+    return NetworkInterpolant(model, reg, least, _units(model, every), patterns)
 
 
 class Fit(NamedTuple):
-    """Units that fit the points to rounding: weights of (x, 1), (k, d + 1); where they are awake, (k, n); signs; what is free."""
+    """Units that fit the points to rounding.
+
+    Attributes:
+        weights: (k, d + 1), of (x, 1).
+        active: (k, n), the points where they are awake.
+        sign: (k,), of their outputs.
+        line: (s,), coefficients of the functions that cost nothing.
+    """
 
     weights: np.ndarray
     active: np.ndarray
@@ -135,6 +143,9 @@ def _tightened(cones: Cones, optimum: Optimum) -> Fit:
     """The optimum without what the solver leaves of 0: units that are not there, kinks that are not quite on points.
 
     Which units and kinks these are is read off from their sizes, the fit then made exact by the least change that does it.
+
+    Returns:
+        The fit of least cost, or the first that costs no more than the optimum.
 
     Raises:
         ArithmeticError: if no reading gives a fit.
@@ -183,12 +194,15 @@ def _gentlest(lifted: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np
     """The unit with the same values at the points and the least slope, for one that points leave some freedom.
 
     That is the least ``|w|`` of those that are awake nowhere else: least distance programming (Lawson and Hanson, 1974).
+
+    Returns:
+        (d + 1,).
     """
     _, values, vectors = np.linalg.svd(lifted[active])
     values = np.pad(values, (0, len(vectors) - len(values)))
     loose = vectors[values <= 1e-9 * values[0]].T
     q, r = np.linalg.qr(loose[:-1])
-    # w = weights + loose t with the slope's square |r t + q^T w|^2 + what t cannot change, so z = r t + q^T w is what to shorten.
+    # w = weights + loose t, whose slope's square is |r t + q^T w|^2 + what t cannot change: z = r t + q^T w is to be shortened.
     start = q.T @ weights[:-1]
     walls = -lifted[~active] @ loose @ np.linalg.inv(r)
     # The unit itself is allowed, though the solver leaves it a little on the wrong side of a point.
