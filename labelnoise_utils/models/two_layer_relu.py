@@ -10,6 +10,21 @@ from .compiled import inlined, jit
 from .relu_steps import sgd_in_any_dimension
 
 Skip = bool | Literal["constant"]
+
+
+def check_skip(skip: Skip) -> None:
+    """Refuse anything that is no choice of skip units.
+
+    Args:
+        skip: what a caller passed.
+
+    Raises:
+        ValueError: if it is none of True, False and "constant".
+    """
+    if not isinstance(skip, bool) and not (isinstance(skip, str) and skip == "constant"):
+        raise ValueError(f"skip must be True, False or 'constant', got {skip!r}")
+
+
 NUMBERS_PER_CHUNK = 2**15
 
 
@@ -58,8 +73,7 @@ class TwoLayerReLU(torch.nn.Module):
         width = as_integer("width", width, 1)
         if dim is not None:
             dim = as_integer("dim", dim, 1)
-        if not isinstance(skip, bool) and not (isinstance(skip, str) and skip == "constant"):
-            raise ValueError(f"skip must be True, False or 'constant', got {skip!r}")
+        check_skip(skip)
         self.config = {"width": width, "dim": dim, "skip": skip}
         generator = torch.Generator().manual_seed(seed)
         *a, b, c = torch.randn((dim or 1) + 2, width, generator=generator, dtype=torch.float64)

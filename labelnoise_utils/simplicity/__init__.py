@@ -5,11 +5,14 @@ from .classes import UnitClasses, unit_classes
 from .interpolation import Interpolant, minimal_interpolant, minimum_convexity_changes
 from .lines import collinear_deviation, convexity_changes, curve_length
 from .matrices import effective_rank, nuclear_norm
+from .surfaces import NetworkInterpolant, Unit
 from .two_kinks import TwoKinks, random_two_kinks, regularizer_by_unit
 
 __all__ = [
     "Interpolant",
+    "NetworkInterpolant",
     "TwoKinks",
+    "Unit",
     "UnitClasses",
     "collinear_deviation",
     "convexity_changes",

@@ -1,16 +1,17 @@
 """Functions built directly, with no training: the interpolant with the least regularizer, as a linear programme."""
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ..arguments import as_number, as_reals, as_tensor
+from ..arguments import as_number, as_tensor
 from ..models import TwoLayerReLU
+from ..models.two_layer_relu import Skip, check_skip
+from .labelled_points import distinct_points, straightened
 from .programme import EPS, Kinks, gap_of, least_bending
+from .surfaces import NetworkInterpolant, Unit, simplest_network
 
-LARGEST = 1e100
 # A network is a sum of large terms, each of them rounded: one that misses by more than this, of the labels' range, is refused.
 FIT = 1e-6
 
@@ -33,6 +34,7 @@ class Interpolant:
         lower_bound: what no network of this kind with the values of f on the data can undercut, from the dual of the
             programme, less what rounding can have added to it; ``reg - lower_bound`` says how far from the optimum f can be.
         model: a :class:`TwoLayerReLU` in float64, one unit per kink, that computes f.
+        units: the same units, as those of a :class:`NetworkInterpolant`; ``active`` is on the distinct points, in order.
     """
 
     kinks: torch.Tensor
@@ -44,6 +46,7 @@ class Interpolant:
     reg: float
     lower_bound: float
     model: TwoLayerReLU
+    units: tuple[Unit, ...]
 
     def __call__(self, t: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Values f(t), of the shape of t, in float64."""
@@ -56,52 +59,75 @@ class Interpolant:
         return (1 - part) * self.values[piece] + part * self.values[piece + 1]
 
 
-def minimal_interpolant(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray, *, clearance: float = 0.0) -> Interpolant:
-    r"""The exact fit with the least reg among all two-layer ReLU networks with skip unit, of any width.
+def minimal_interpolant(
+    x: torch.Tensor | np.ndarray,
+    y: torch.Tensor | np.ndarray,
+    *,
+    clearance: float = 0.0,
+    skip: Skip = True,
+    exact: bool = True,
+) -> Interpolant | NetworkInterpolant:
+    r"""The exact fit with the least reg among all two-layer ReLU networks, of any width, on a line or in any dimension.
 
-    A unit ``c relu(a (t - k))`` bends f at k: the slope changes by ``J = c |a|``. It pays ``(a^2 P + c^2 Q) / n`` of reg, with
-    ``P = sum (x_j - k)^2`` and ``Q = sum (1 + x_j^2)`` over the points where it is active (equation 16). At the best scale,
-    ``a^2 P = c^2 Q``, that is ``2 |J| sqrt(P Q) / n``; and to face the other way changes f by a line, which is free, so the
-    cheaper facing counts. The least reg of a function with kinks k is therefore
+    A unit ``c relu(w . x + b)`` is awake on a set S of examples, where its output is v. It pays
 
-    ``reg = mean(1 + x^2) + sum_k w(k) |J_k|``, ``w(k) = (2 / n) min_facing sqrt(P Q)``:
+    ``(1 / n) (sum_S relu(w . x_j + b)^2 + c^2 sum_S (1 + |x_j|^2))``, at its best scale ``(2 / n) |v| beta(S)``
 
-    a weighted total variation of f'. The interpolants are those f whose slopes between neighbouring points have the right
-    differences, ``sum_k J_k hat_i(k) = d_i``, where hat_i is 1 at x_i, 0 at the other points, and linear between. For a finite
-    set of kinks that is a linear programme. It starts with the points themselves; its dual is a function p, straight between
-    the points, and a kink lowers reg if and only if ``|p(k)| > w(k)`` there. In each gap and facing the kink with the largest
-    ``|p| / w`` has a closed form; it is added, and the programme solved again until no kink is worth it. So kinks are not
-    confined to a grid, and ``lower_bound`` certifies the result.
+    with ``beta(S)^2 = sum_S (1 + |x_j|^2)``. So the least reg at zero error is a convex programme: a vector v for each sign and
+    each set S that a hyperplane cuts out of the data, from the cone ``w . x + b >= 0`` on S and ``<= 0`` elsewhere, such that
+    the sum of all and of the skip unit is y. It is what Pilanci and Ergen (2020) found for weight decay, with other prices.
 
-    A unit is not active at its own kink (``relu'(0) = 0``): at a point w jumps, and has the lower of its two one-sided values
-    there. The best kinks often lie on points.
-    Where the optimum is not unique, one with few kinks is returned. In the outermost gaps that is always so: there a unit is
-    active at a single point and costs the same wherever its kink is; it is put on the second, or last but one, point.
+    *With x (n,)* a unit is a kink at k where the slope changes by J, and the price of a kink is
 
-    However unevenly the points lie, f goes through them. It is exact, except where three or more points lie on a line up to
-    the rounding of x and y as they were given: there f is that line, and ``|f(x_i) - y_i| <= 4 eps max(|y| + |f'| |x|)``.
-    The network is a sum, and each of its terms is rounded: it differs from f by some ``1e-16 sum_k |J_k| (|x| + |k|)``, which
-    is below 1e-7 of the labels' range for gaps from 1e-5 to 100 around 0, and for gaps from 0.01 to 10 around 1e6. Where it
-    is above 1e-6 of that range, because slopes are steep for such inputs, there is an error. Bring x nearer to 0 then, or
-    take points together that are too close.
+    ``w(k) = (2 / n) min_facing sqrt(P Q)``, ``P = sum (x_j - k)^2``, ``Q = sum (1 + x_j^2)``, over points where it is awake,
+
+    so that ``reg = mean(1 + x^2) + sum_k w(k) |J_k|``, a weighted total variation of f': to face the other way changes f by a
+    line, which is free. The interpolants are those f whose slopes between neighbouring points have the right differences,
+    ``sum_k J_k hat_i(k) = d_i``, where hat_i is 1 at x_i, 0 at the other points, and linear between. For a finite set of kinks
+    that is a linear programme. It starts with the points themselves; its dual is a function p, straight between the points, and
+    a kink lowers reg if and only if ``|p(k)| > w(k)`` there. In each gap and facing the kink with the largest ``|p| / w`` has a
+    closed form; it is added, and the programme solved again until no kink is worth it. So kinks are not confined to a grid.
+    In the outermost gaps the optimum is not unique: there a unit is awake on a single point and costs the same wherever its
+    kink is; it is put on the second, or last but one, point. However unevenly the points lie, f goes through them. It is exact,
+    except where three or more points lie on a line up to the rounding of x and y as they were given: there f is that line, with
+    ``|f(x_i) - y_i| <= 4 eps max(|y| + |f'| |x|)``. The network is a sum, and each of its terms is rounded: it is off f by some
+    ``1e-16 sum_k |J_k| (|x| + |k|)``, which is below 1e-7 of the labels' range for gaps from 1e-5 to 100 around 0, and for
+    gaps from 0.01 to 10 around 1e6. Bring x nearer to 0 where it is not, or take points together that are too close.
+
+    *With x (n, d)* the sets S are listed exactly, also where points lie on lines, in planes or in grids, and the cone programme
+    is solved by Clarabel, over those sets that its dual asks for. Where a unit's values leave it free, it has the least slope.
+    Points in general position are cut in ``2 sum_{k <= d} binom(n - 1, k)`` ways, 1 of them empty; where these are more than
+    20,000, ``exact=False`` searches for sets that are worth adding.
+
+    A unit is not awake on its own kink (``relu'(0) = 0``): there its price jumps down, and the best kinks often lie on points.
+    ``lower_bound`` certifies the result: the dual, in fractions where rounding could decide, over what each set allows.
 
     Args:
-        x: (n,), the inputs, n >= 1, in any order. Points that are repeated with the same label are fitted once, and counted
-            as often as they are there in reg.
+        x: (n,) or (n, d), the inputs, n >= 1, in any order. Points that are repeated with the same label are fitted once, and
+            counted as often as they are there in reg.
         y: (n,), the labels.
-        clearance: how far kinks have to stay away from the points, in units of the gap that they lie in, in [0, 0.5).
+        clearance: with x (n,), how far kinks have to stay away from the points, in units of the gap that they lie in; in
+            [0, 0.5).
+        skip: with x (n, d), whether the network has a linear and a constant unit, as for :class:`TwoLayerReLU`; ``"constant"``
+            is the constant alone. With x (n,) it has both.
+        exact: with x (n, d), whether all sets that hyperplanes cut off are listed.
 
     Returns:
-        The interpolant; a straight line if the labels lie on one, and the constant for a single point.
+        With x (n,) an :class:`Interpolant`, with x (n, d) a :class:`NetworkInterpolant`; both are callable and have ``reg``,
+        ``lower_bound``, ``units`` and ``model``. A straight line if the labels lie on one, the constant for a single point.
 
     Raises:
         TypeError: if x or y is no tensor or array, or not of real numbers, or clearance is no number.
         ValueError: if shapes differ, there is no point, a value is NaN, infinite or beyond 1e100, one x has two labels, points
-            are so close that a slope overflows, or clearance is out of range.
-        ArithmeticError: if the network misses f on the data by more than 1e-6 of the range of the labels (and four roundings
-            of the largest), with the miss in the message, or the solver gives up.
+            are so close that a slope overflows, clearance is out of range, an option belongs to the other shape of x, or the
+            sets of examples are too many.
+        ImportError: if Clarabel is needed and not installed.
+        ArithmeticError: if the network misses the data by more than 1e-6 (x (n, d): 1e-7) of the range of the labels (and four
+            roundings of the largest), with the miss in the message, or the solver gives up.
 
-    Source: section 1.2, last paragraph ("directly construct functions that interpolate the training set"); Theorem 2.
+    Source: section 1.2, last paragraph ("directly construct functions that interpolate the training set"), and its question
+    what is simple in higher dimensions; Theorem 2; chapters "Build the simplest interpolant" and "Find the simplest function in
+    any dimension".
 
     >>> x = torch.tensor([0.0, 1.0, 2.0, 3.0])
     >>> f = minimal_interpolant(x, torch.tensor([0.0, 0.0, 1.0, 2.0]))
@@ -109,12 +135,24 @@ def minimal_interpolant(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarr
     tensor([1.], dtype=torch.float64)
     >>> round(f.reg, 3), f.model(torch.tensor([0.5, 1.5], dtype=torch.float64)).tolist()
     (5.0, [0.0, 0.5])
+    >>> corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> f = minimal_interpolant(corners, torch.tensor([1.0, -1.0, -1.0, 1.0]), skip="constant")
+    >>> round(f.reg, 3), len(f.units), f.certified
+    (4.464, 4, True)
     """
     clearance = as_number("clearance", clearance)
     if not 0 <= clearance < 0.5:
         raise ValueError(f"clearance must be in [0, 0.5), got {clearance:g}")
-    x, y, counts, eps = _points(x, y)
-    y, slopes = _straightened(x, y, eps)
+    check_skip(skip)
+    if as_tensor("x", x).dim() == 2:
+        if clearance:
+            raise ValueError(f"clearance is for x of shape (n,), got x of shape {tuple(x.shape)}")
+        x, y, counts, _ = distinct_points(x, y)
+        return simplest_network(x, y, counts, skip, exact)
+    if skip is not True or not exact:
+        raise ValueError(f"skip and exact are for x of shape (n, d), got x of shape {tuple(x.shape)}; x[:, None] has it")
+    x, y, counts, eps = distinct_points(x, y)
+    y, slopes = straightened(x, y, eps)
     free = (counts * (1 + x**2)).sum() / counts.sum()
     kinks, jumps, cost = Kinks.at(x, counts, np.empty(0)), np.empty(0), 0.0
     if np.diff(slopes).any():
@@ -144,79 +182,11 @@ def minimum_convexity_changes(x: torch.Tensor | np.ndarray, y: torch.Tensor | np
     >>> minimum_convexity_changes(torch.arange(4.0), torch.tensor([0.0, 1.0, 0.0, 1.0]))
     1
     """
-    x, y, _, eps = _points(x, y)
-    signs = np.sign(np.diff(_straightened(x, y, eps)[1]))
+    if as_tensor("x", x).dim() != 1:
+        raise ValueError(f"x must have shape (n,), got {tuple(x.shape)}")
+    x, y, _, eps = distinct_points(x, y)
+    signs = np.sign(np.diff(straightened(x, y, eps)[1]))
     return int(np.count_nonzero(np.diff(signs[signs != 0])))
-
-
-def _points(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Distinct points in order, (m,), with their labels and how often they are there.
-
-    Returns:
-        x, y, counts, and the relative rounding of x and y as they were given.
-
-    Raises:
-        TypeError: as in minimal_interpolant.
-        ValueError: as there.
-    """
-    x, y = as_reals("x", x), as_reals("y", y)
-    if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"x and y must have the same shape (n,), got {tuple(x.shape)} and {tuple(y.shape)}")
-    if not len(x):
-        raise ValueError("x and y must hold at least one point, got none")
-    eps = max(torch.finfo(value.dtype).eps if value.is_floating_point() else EPS for value in (x, y))
-    x, y = (value.to(torch.float64).numpy() for value in (x, y))
-    for name, value in (("x", x), ("y", y)):
-        wrong = np.flatnonzero(~(np.abs(value) < LARGEST))
-        if len(wrong):
-            raise ValueError(f"{name} must be finite and below {LARGEST:g} in size, got {value[wrong[0]]} at index {wrong[0]}")
-    order = np.argsort(x, kind="stable")
-    x, y = x[order], y[order]
-    points, first, counts = np.unique(x, return_index=True, return_counts=True)
-    conflict = np.flatnonzero(np.repeat(y[first], counts) != y)
-    if len(conflict):
-        i = conflict[0]
-        other = y[first][np.searchsorted(points, x[i])]
-        raise ValueError(f"no function fits both labels {other} and {y[i]} at x = {x[i]}")
-    return points, y[first], counts, eps
-
-
-def _straightened(x: np.ndarray, y: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Labels with the points on lines that rounding x and y can have bent back on these lines, and the slopes between them.
-
-    Returns:
-        The labels, (m,), and the slopes, (m - 1,), the same to the last bit all along such a line.
-
-    Raises:
-        ValueError: if a slope overflows.
-    """
-    gaps = np.diff(x)
-    with np.errstate(over="ignore"):
-        slopes = np.diff(y) / gaps
-    steep = np.flatnonzero(~(np.abs(slopes) < LARGEST))
-    if len(steep):
-        i = steep[0]
-        raise ValueError(f"the labels differ too much between x = {x[i]} and {x[i + 1]}: the slope there is {slopes[i]:g}")
-    doubt = np.abs(y[1:]) + np.abs(y[:-1]) + np.abs(slopes) * (np.abs(x[1:]) + np.abs(x[:-1]))
-    doubt *= eps / gaps
-    corners = np.flatnonzero(np.abs(np.diff(slopes)) > 2 * (doubt[1:] + doubt[:-1])) + 1
-    corners = [0, *corners.tolist(), len(x) - 1]
-    runs, y = list(itertools.pairwise(corners)), y.copy()
-    while runs:
-        first, last = runs.pop()
-        if last - first < 2:
-            continue
-        slope, run = (y[last] - y[first]) / (x[last] - x[first]), slice(first, last + 1)
-        line = y[first] + slope * (x[run] - x[first])
-        rounding = eps * (np.abs(y[run]) + np.abs(slope * x[run]))
-        # Small bends can add up to a large one: then the run is broken where it is farthest from the line.
-        excess = np.abs(y[run] - line)[1:-1] - 2 * (rounding[1:-1] + max(rounding[0], rounding[-1]))
-        farthest = first + 1 + int(np.argmax(excess))
-        if excess.max() > 0:
-            runs += [(first, farthest), (farthest, last)]
-        else:
-            y[first + 1 : last], slopes[first:last] = line[1:-1], slope
-    return y, slopes
 
 
 def _realised(
@@ -270,6 +240,12 @@ def _realised(
         # The sum that is free is rounded, too; on a line it is all that there is.
         lower_bound=float(free * (1 - 4 * EPS * len(x)) + cost) if len(jumps) else float(free),
         model=model,
+        units=tuple(
+            Unit(torch.tensor([face]), -face * kink, jump, torch.from_numpy(face * (x - kink) > 0))
+            for face, kink, jump in zip(
+                np.where(kinks.right, 1.0, -1.0).tolist(), kinks.position.tolist(), jumps.tolist(), strict=True
+            )
+        ),
     )
 
 

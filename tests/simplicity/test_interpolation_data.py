@@ -88,8 +88,8 @@ class TestBadData:
         "x, y, message",
         [
             ([], [], "x and y must hold at least one point, got none"),
-            ([0.0, 1.0], [0.0], r"same shape \(n,\), got \(2,\) and \(1,\)"),
-            ([[0.0, 1.0]], [[0.0, 1.0]], r"same shape \(n,\), got \(1, 2\)"),
+            ([0.0, 1.0], [0.0], r"must have shapes .*\(n,\), got \(2,\) and \(1,\)"),
+            ([[0.0, 1.0]], [[0.0, 1.0]], r"must have shape.* \(n,\).*, got \(1, 2\)"),
             ([0.0, math.nan], [0.0, 1.0], "x must be finite and below 1e.100 in size, got nan at index 1"),
             ([0.0, 1.0], [-math.inf, 1.0], "y must be finite and below 1e.100 in size, got -inf at index 0"),
             ([0.0, 1e200], [0.0, 1.0], "x must be finite and below 1e.100 in size, got 1e.200 at index 1"),

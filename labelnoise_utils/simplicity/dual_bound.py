@@ -1,0 +1,145 @@
+"""What no network can undercut: a lower bound from the dual of the cone programme, with exact arithmetic where it decides."""
+
+from fractions import Fraction
+
+import numpy as np
+import scipy.optimize
+
+from .cone_programme import SMALL, Cones, Points
+from .patterns import affine_basis
+
+# By how much a norm or a sum here can be rounded, relatively: some hundred roundings.
+ROUNDING = 1e-13
+
+
+def bound_from(cones: Cones, dual: np.ndarray) -> float:
+    r"""A number that the cost of no units that fit the points can undercut, if the patterns are complete.
+
+    A dual that vanishes on what is free and for which ``lambda . v <= (2 / n) beta(S) ||v||`` for every unit gives the bound
+    ``lambda . y``. The first is made exact, in fractions. Then lambda is divided by the largest ratio of the two sides of the
+    second, for which each pattern has an upper bound: the length of a projection, with multipliers of the cone's walls where
+    these are needed.
+
+    Args:
+        cones: of all patterns.
+        dual: (n,), nearly optimal.
+
+    Returns:
+        The bound, at least 0.
+    """
+    points = cones.points
+    dual = _exactly_orthogonal(dual, points)
+    rounded = np.array([float(value) for value in dual])
+    largest = 1.0
+    pull = (cones.patterns.active * rounded) @ points.lifted
+    direction = np.einsum("ki,kij->kj", pull, cones.basis) * cones.seen
+    worth = np.linalg.norm(direction, axis=1) / cones.price
+    for k in np.flatnonzero(worth > 1):
+        for sign in (1, -1):
+            unit, multipliers = cones.best(k, sign * direction[k])
+            length = np.linalg.norm(unit[cones.seen[k]])
+            if not cones.seen[k].all() and not _can_be_exact(cones, k, multipliers):
+                # Without any walls but v >= 0.
+                length = np.linalg.norm(np.maximum(sign * rounded / np.sqrt(points.counts), 0)[cones.patterns.active[k]])
+            largest = max(largest, length / cones.price[k])
+    value = sum(weight * Fraction(float(y)) for weight, y in zip(dual, points.y, strict=True))
+    return max(0.0, float(value) / largest * (1 - ROUNDING))
+
+
+def bound_without_patterns(points: Points) -> float:
+    r"""The same whatever the patterns are, and much lower.
+
+    Any values v >= 0 on any set S obey ``lambda . v <= (2 / n) beta(S) ||v||`` if ``|lambda_j| <= (2 / n) sqrt(1 + |x_j|^2)``
+    for each point (Cauchy and Schwarz); the best such lambda is a linear programme.
+
+    Args:
+        points: the data.
+
+    Returns:
+        The bound, at least 0.
+    """
+    limit = 2 / points.counts.sum() * np.sqrt(points.counts * points.heights)
+    found = scipy.optimize.linprog(
+        -points.y,
+        A_eq=points.free.T if points.free.size else None,
+        b_eq=np.zeros(points.free.shape[1]) if points.free.size else None,
+        bounds=np.column_stack([-limit, limit]),
+        method="highs",
+    )
+    if found.status != 0:
+        return 0.0
+    dual = _exactly_orthogonal(found.x, points)
+    largest = max(1.0, *(abs(float(value)) / most for value, most in zip(dual, limit, strict=True)))
+    value = sum(weight * Fraction(float(y)) for weight, y in zip(dual, points.y, strict=True))
+    return max(0.0, float(value) / largest * (1 - ROUNDING))
+
+
+def _exactly_orthogonal(dual: np.ndarray, points: Points) -> list[Fraction]:
+    """The dual with as little added, at a few points, as makes it vanish on what is free."""
+    exact = [Fraction(float(value)) for value in dual]
+    if not points.free.shape[1]:
+        return exact
+    basis, coordinates = affine_basis(points.x) if points.free.shape[1] > 1 else ([int(np.argmax(np.abs(dual)))], [])
+    lifted = [[*(Fraction(float(row[j])) for j in coordinates), Fraction(1)] for row in points.x]
+    residue = [sum(value * row[c] for value, row in zip(exact, lifted, strict=True)) for c in range(len(basis))]
+    change = _solved([[lifted[j][c] for j in basis] for c in range(len(basis))], [-r for r in residue])
+    for j, value in zip(basis, change, strict=True):
+        exact[j] += value
+    return exact
+
+
+def _can_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> bool:
+    """Whether multipliers of a cone's walls can be changed by their rounding so that what no point of S sees vanishes.
+
+    What has to vanish is ``sum_j e_j (x_j, 1)`` over the points of S, with any e, and those of the walls that pull. Only the
+    walls matter; they are taken together with points of S that span the rest, and solved for in fractions.
+
+    Returns:
+        Whether they can.
+    """
+    j, _, lengths = cones.walls(k)
+    active = cones.patterns.active[k]
+    outside = [
+        (int(p), Fraction(float(m / length)))
+        for p, m, length in zip(j, multipliers, lengths, strict=True)
+        if m and not active[p]
+    ]
+    if not outside:
+        return True
+    inside = [int(p) for p in np.flatnonzero(active)]
+    lifted = {p: [*(Fraction(float(v)) for v in cones.points.x[p]), Fraction(1)] for p in [*inside, *(p for p, _ in outside)]}
+    # Independent columns: points of S first, then the walls with the largest multipliers.
+    order = inside + [p for p, _ in sorted(outside, key=lambda one: -one[1])]
+    chosen, reduced = [], []
+    for p in order:
+        row = lifted[p]
+        for pivot, base in reduced:
+            factor = row[pivot] / base[pivot]
+            row = [a - factor * b for a, b in zip(row, base, strict=True)]
+        pivot = next((c for c, value in enumerate(row) if value), None)
+        if pivot is not None:
+            chosen.append(p)
+            reduced.append((pivot, row))
+    weights = dict(outside)
+    rest = [
+        sum((weights[p] * lifted[p][c] for p in weights if p not in chosen), Fraction(0)) for c in range(len(lifted[order[0]]))
+    ]
+    # Rows that determine the chosen columns: the pivots.
+    rows = [pivot for pivot, _ in reduced]
+    solution = dict(zip(chosen, _solved([[lifted[p][c] for p in chosen] for c in rows], [-rest[c] for c in rows]), strict=True))
+    most = SMALL * max(weights.values())
+    return all(value >= 0 and abs(value - weights[p]) <= most for p, value in solution.items() if p in weights)
+
+
+def _solved(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:
+    """Solution of a square system that has one, by elimination."""
+    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
+    for k in range(len(rows)):
+        found = next(i for i in range(k, len(rows)) if rows[i][k])
+        rows[k], rows[found] = rows[found], rows[k]
+        rows[k] = [value / rows[k][k] for value in rows[k]]
+        for i in range(len(rows)):
+            if i != k and rows[i][k]:
+                factor = rows[i][k]
+                rows[i] = [a - factor * b for a, b in zip(rows[i], rows[k], strict=True)]
+    return [row[-1] for row in rows]
