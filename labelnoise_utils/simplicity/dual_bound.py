@@ -5,27 +5,28 @@ from fractions import Fraction
 import numpy as np
 import scipy.optimize
 
-from .cone_programme import SMALL, Cones, Points
+from .cone_programme import Cones, Points
 from .patterns import affine_basis
 
 # By how much a norm or a sum here can be rounded, relatively: some hundred roundings.
 ROUNDING = 1e-13
+EPS = np.finfo(float).eps
 
 
-def bound_from(cones: Cones, dual: np.ndarray) -> float:
-    r"""A number that the cost of no units that fit the points can undercut, if the patterns are complete.
+def certificate(cones: Cones, dual: np.ndarray) -> list[Fraction]:
+    r"""Worths of the labels for which no unit is worth more than it costs, if the patterns are complete.
 
     A dual that vanishes on what is free and for which ``lambda . v <= (2 / n) beta(S) ||v||`` for every unit gives the bound
-    ``lambda . y``. The first is made exact, in fractions. Then lambda is divided by the largest ratio of the two sides of the
-    second, for which each pattern has an upper bound: the length of a projection, with multipliers of the cone's walls where
-    these are needed.
+    ``lambda . y`` on the cost of units that fit any labels y. The first is made exact, in fractions. Then lambda is divided by
+    the largest ratio of the two sides of the second, for which each pattern has an upper bound: the length of a projection,
+    with multipliers of the cone's walls where these are needed.
 
     Args:
         cones: of all patterns.
         dual: (n,), nearly optimal.
 
     Returns:
-        The bound, at least 0.
+        (n,), lambda.
     """
     points = cones.points
     dual = _exactly_orthogonal(dual, points)
@@ -33,20 +34,23 @@ def bound_from(cones: Cones, dual: np.ndarray) -> float:
     largest = 1.0
     pull = (cones.patterns.active * rounded) @ points.lifted
     direction = np.einsum("ki,kij->kj", pull, cones.basis) * cones.seen
-    worth = np.linalg.norm(direction, axis=1) / cones.price
+    # How far rounding can have moved these, where some of S is nearly unseen.
+    doubt = 16 * EPS * (cones.patterns.active * np.abs(rounded)) @ np.abs(points.lifted)
+    doubt = np.linalg.norm(np.einsum("ki,kij->kj", doubt, np.abs(cones.basis)) * cones.seen, axis=1)
+    worth = (np.linalg.norm(direction, axis=1) + doubt) / cones.price
     for k in np.flatnonzero(worth > 1):
         for sign in (1, -1):
             unit, multipliers = cones.best(k, sign * direction[k])
             length = np.linalg.norm(unit[cones.seen[k]])
-            if not cones.seen[k].all() and not _can_be_exact(cones, k, multipliers):
-                # Without any walls but v >= 0.
-                length = np.linalg.norm(np.maximum(sign * rounded / np.sqrt(points.counts), 0)[cones.patterns.active[k]])
-            largest = max(largest, length / cones.price[k])
-    value = sum(weight * Fraction(float(y)) for weight, y in zip(dual, points.y, strict=True))
-    return max(0.0, float(value) / largest * (1 - ROUNDING))
+            if not cones.seen[k].all():
+                # At most that without any walls but v >= 0.
+                alone = np.maximum(sign * rounded / np.sqrt(points.counts), 0)[cones.patterns.active[k]]
+                length = min(length + _more_to_be_exact(cones, k, multipliers), np.linalg.norm(alone))
+            largest = max(largest, (length + doubt[k]) / cones.price[k])
+    return _shrunk(dual, largest)
 
 
-def bound_without_patterns(points: Points) -> float:
+def certificate_without_patterns(points: Points) -> list[Fraction]:
     r"""The same whatever the patterns are, and much lower.
 
     Any values v >= 0 on any set S obey ``lambda . v <= (2 / n) beta(S) ||v||`` if ``|lambda_j| <= (2 / n) sqrt(1 + |x_j|^2)``
@@ -56,22 +60,43 @@ def bound_without_patterns(points: Points) -> float:
         points: the data.
 
     Returns:
-        The bound, at least 0.
+        (n,), lambda.
     """
     limit = 2 / points.counts.sum() * np.sqrt(points.counts * points.heights)
     found = scipy.optimize.linprog(
         -points.y,
-        A_eq=points.free.T if points.free.size else None,
-        b_eq=np.zeros(points.free.shape[1]) if points.free.size else None,
+        A_eq=points.free.T,
+        b_eq=np.zeros(points.free.shape[1]),
         bounds=np.column_stack([-limit, limit]),
         method="highs",
     )
     if found.status != 0:
-        return 0.0
+        return [Fraction(0)] * len(points.y)
     dual = _exactly_orthogonal(found.x, points)
-    largest = max(1.0, *(abs(float(value)) / most for value, most in zip(dual, limit, strict=True)))
-    value = sum(weight * Fraction(float(y)) for weight, y in zip(dual, points.y, strict=True))
-    return max(0.0, float(value) / largest * (1 - ROUNDING))
+    return _shrunk(dual, max(1.0, *(abs(float(value)) / most for value, most in zip(dual, limit, strict=True))))
+
+
+def bound_from(dual: list[Fraction], y: np.ndarray, off: np.ndarray) -> float:
+    """What the cost of no units that fit labels can undercut: ``lambda . y``, at least.
+
+    Args:
+        dual: (n,), lambda.
+        y: (n,), the labels.
+        off: (n,), how far from these they may be.
+
+    Returns:
+        The bound, at least 0.
+    """
+    terms = (
+        weight * Fraction(float(label)) - abs(weight) * Fraction(float(miss))
+        for weight, label, miss in zip(dual, y, off, strict=True)
+    )
+    return max(0.0, float(sum(terms)))
+
+
+def _shrunk(dual: list[Fraction], largest: float) -> list[Fraction]:
+    """A dual by which units are worth up to so much more than they cost, less the rounding in this, divided by it."""
+    return [value / Fraction(largest * (1 + ROUNDING)) for value in dual]
 
 
 def _exactly_orthogonal(dual: np.ndarray, points: Points) -> list[Fraction]:
@@ -88,14 +113,14 @@ def _exactly_orthogonal(dual: np.ndarray, points: Points) -> list[Fraction]:
     return exact
 
 
-def _can_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> bool:
-    """Whether multipliers of a cone's walls can be changed by their rounding so that what no point of S sees vanishes.
+def _more_to_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> float:
+    """What changes of a cone's multipliers can add to the length of its best unit, if what no point of S sees is to vanish.
 
     What has to vanish is ``sum_j e_j (x_j, 1)`` over the points of S, with any e, and those of the walls that pull. Only the
     walls matter; they are taken together with points of S that span the rest, and solved for in fractions.
 
     Returns:
-        Whether they can.
+        The sum of the changes, in units of that length; infinite if some multiplier had to be below 0.
     """
     j, _, lengths = cones.walls(k)
     active = cones.patterns.active[k]
@@ -105,7 +130,7 @@ def _can_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> bool:
         if m and not active[p]
     ]
     if not outside:
-        return True
+        return 0.0
     inside = [int(p) for p in np.flatnonzero(active)]
     lifted = {p: [*(Fraction(float(v)) for v in cones.points.x[p]), Fraction(1)] for p in [*inside, *(p for p, _ in outside)]}
     # Independent columns: points of S first, then the walls with the largest multipliers.
@@ -127,8 +152,10 @@ def _can_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> bool:
     # Rows that determine the chosen columns: the pivots.
     rows = [pivot for pivot, _ in reduced]
     solution = dict(zip(chosen, _solved([[lifted[p][c] for p in chosen] for c in rows], [-rest[c] for c in rows]), strict=True))
-    most = SMALL * max(weights.values())
-    return all(value >= 0 and abs(value - weights[p]) <= most for p, value in solution.items() if p in weights)
+    if any(solution.get(p, 0) < 0 for p in weights):
+        return np.inf
+    sizes = dict(zip(j.tolist(), lengths.tolist(), strict=True))
+    return sum(sizes[p] * abs(float(solution[p] - weights[p])) for p in weights if p in solution)
 
 
 def _solved(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:
