@@ -122,8 +122,8 @@ def minimal_interpolant(
             are so close that a slope overflows, clearance is out of range, an option belongs to the other shape of x, or the
             sets of examples are too many.
         ImportError: if Clarabel is needed and not installed.
-        ArithmeticError: if the network misses the data by more than 1e-6 (x (n, d): 1e-7) of the range of the labels (and four
-            roundings of the largest), with the miss in the message, or the solver gives up.
+        ArithmeticError: if the network misses the data by more than 1e-6 (x (n, d): 1e-7) of the range of the labels, without
+            a constant unit of the largest (and some roundings of it), with the miss in the message; or the solver gives up.
 
     Source: section 1.2, last paragraph ("directly construct functions that interpolate the training set"), and its question
     what is simple in higher dimensions; Theorem 2; chapters "Build the simplest interpolant" and "Find the simplest function in

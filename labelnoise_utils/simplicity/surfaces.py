@@ -21,6 +21,7 @@ STARTS = 30
 LEFT_OVER = (1e-7, 1e-8, 1e-6, 1e-9, 1e-5, 1e-10, 1e-4, 1e-11, 1e-12)
 # A network that misses by more than this, of the labels' range, is refused.
 FIT = 1e-7
+EXACT = 1e-12
 NEAR = 1e-6
 
 
@@ -95,7 +96,7 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
     line = np.linalg.lstsq(free, y, rcond=None)[0] if free.size else np.zeros(0)
     bent = y - free @ line
     scale = np.abs(bent).max()
-    straight = (np.abs(bent) <= 8 * EPS * (np.abs(y) + np.abs(free) @ np.abs(line))).all()
+    straight = (np.abs(bent) <= 64 * EPS * (np.abs(y) + np.abs(free) @ np.abs(line))).all()
     points = Points(told, lifted, bent / (scale or 1.0), counts, free, counts * sizes)
     if straight:
         fit = Fit(np.zeros((0, lifted.shape[1])), np.zeros((0, len(x)), bool), np.zeros(0), np.zeros(len(line)))
@@ -120,7 +121,7 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
         rounding = EPS * (len(model.c) + x.shape[1]) * _terms(model, torch.from_numpy(x)).numpy()
         (reg,) = model.loss_and_reg(torch.nn.utils.parameters_to_vector(model.parameters())[None], every, labels)[1].tolist()
     extent = np.ptp(y) if skip else np.abs(y).max()
-    if off.max() > FIT * extent + 4 * EPS * np.abs(y).max():
+    if off.max() > FIT * extent + 16 * EPS * np.abs(y).max():
         raise ArithmeticError(f"the network misses labels by up to {off.max():.2g}, and their range is {extent:.2g}")
     unavoidable = {True: (counts * sizes).sum() / counts.sum(), "constant": 1.0, False: 0.0}[skip]
     least = float(unavoidable * (1 - 4 * EPS * len(x))) + (bound_from(dual, y, off + rounding) if dual else 0.0)
@@ -165,7 +166,7 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
     Which units and kinks these are is read off from their sizes, the fit then made exact by the least change that does it.
 
     Returns:
-        The fit of least cost, or the first that costs no more than the optimum.
+        The first fit that costs no more than the optimum, or the nearest to one.
 
     Raises:
         ArithmeticError: if no reading gives a fit.
@@ -174,7 +175,7 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
     # The slope of a unit is the length of these times its weights.
     slopes = np.append(np.linalg.norm(back[:-1, :-1], axis=1), 1.0)
     norms = np.linalg.norm(optimum.u * cones.seen[optimum.pattern], axis=1)
-    least, best = cones.price[optimum.pattern] @ norms, (np.inf, None)
+    least, readings = cones.price[optimum.pattern] @ norms, []
     for left_over in LEFT_OVER:
         kept = norms > left_over * norms.max()
         k, sign = optimum.pattern[kept], optimum.sign[kept]
@@ -202,18 +203,21 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
             shift = change[: rows.shape[1] - points.free.shape[1]].reshape(len(k), -1)
             weights, line = weights + np.einsum("kij,kj->ki", cones.basis[k], shift), line + change[shift.size :]
             heights = weights @ points.lifted.T
-        off = np.abs(sign @ (active * heights) + points.free @ line - points.y).max()
         wrong = np.where(active, -heights, heights).max(1)
-        rounding = 16 * EPS * np.abs(weights) @ np.abs(points.lifted).max(0)
-        if off <= 1e-12 + rounding.sum() and (wrong <= 1e-12 * np.abs(heights).max(1) + rounding).all():
-            beta = np.sqrt(active @ points.heights) * 2 / points.counts.sum()
-            cost = beta @ np.sqrt((active * heights) ** 2 @ points.counts)
-            best = min(best, (cost, Fit(weights, active, sign, line)), key=lambda one: one[0])
-            if cost <= (1 + TOLERANCE) * least:
-                break
-    if best[1] is None:
+        # What is no larger than its own error is no unit.
+        there = np.where(active, heights, 0).max(1) > 4 * wrong
+        weights, active, sign, heights, k = (one[there] for one in (weights, active, sign, heights, k))
+        missed = np.abs(sign @ (active * heights) + points.free @ line - points.y).max()
+        rounding = EXACT + (16 * EPS * np.abs(weights) @ np.abs(points.lifted).max(0)).sum()
+        off = max(missed, wrong[there].sum())
+        cost = cones.price[k] @ np.sqrt((active * heights) ** 2 @ points.counts)
+        readings.append((max(off, rounding), cost, Fit(weights, active, sign, line)))
+        if off <= rounding and cost <= (1 + TOLERANCE) * least:
+            break
+    off, _, fit = min(readings, key=lambda reading: reading[:2])
+    if off > FIT / 2:
         raise ArithmeticError("units of the least reg could not be told from what the solver leaves of others")
-    return best[1]
+    return fit
 
 
 def _gentlest(lifted: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np.ndarray:
