@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import scipy.optimize
 
-from .cone_programme import Cones, Points
-from .patterns import affine_basis
+from .cone_programme import RANK, Cones, Points
+from .patterns import spanning
 
 # By how much a norm or a sum here can be rounded, relatively: some hundred roundings.
 ROUNDING = 1e-13
@@ -104,10 +104,11 @@ def _exactly_orthogonal(dual: np.ndarray, points: Points) -> list[Fraction]:
     exact = [Fraction(float(value)) for value in dual]
     if not points.free.shape[1]:
         return exact
-    basis, coordinates = affine_basis(points.x) if points.free.shape[1] > 1 else ([int(np.argmax(np.abs(dual)))], [])
-    lifted = [[*(Fraction(float(row[j])) for j in coordinates), Fraction(1)] for row in points.x]
-    residue = [sum(value * row[c] for value, row in zip(exact, lifted, strict=True)) for c in range(len(basis))]
-    change = _solved([[lifted[j][c] for j in basis] for c in range(len(basis))], [-r for r in residue])
+    free = points.free.shape[1]
+    basis = spanning(points.free, free)
+    lifted = [[*map(Fraction, row.tolist()[: free - 1]), Fraction(1)] for row in points.x]
+    residue = [sum(value * row[c] for value, row in zip(exact, lifted, strict=True)) for c in range(free)]
+    change = _solved([[lifted[j][c] for j in basis] for c in range(free)], [-r for r in residue])
     for j, value in zip(basis, change, strict=True):
         exact[j] += value
     return exact
@@ -116,46 +117,46 @@ def _exactly_orthogonal(dual: np.ndarray, points: Points) -> list[Fraction]:
 def _more_to_be_exact(cones: Cones, k: int, multipliers: np.ndarray) -> float:
     """What changes of a cone's multipliers can add to the length of its best unit, if what no point of S sees is to vanish.
 
-    What has to vanish is ``sum_j e_j (x_j, 1)`` over the points of S, with any e, and those of the walls that pull. Only the
-    walls matter; they are taken together with points of S that span the rest, and solved for in fractions.
+    What has to vanish is ``sum_j e_j (x_j, 1)`` over the points of S, with any e, and those of the walls that pull. Walls that
+    span what the others add up to, with points of S that span the rest, are solved for in fractions. A point that S sees up to
+    its rounding counts as one that S sees.
 
     Returns:
         The sum of the changes, in units of that length; infinite if some multiplier had to be below 0.
     """
-    j, _, lengths = cones.walls(k)
-    active = cones.patterns.active[k]
-    outside = [
-        (int(p), Fraction(float(m / length)))
-        for p, m, length in zip(j, multipliers, lengths, strict=True)
-        if m and not active[p]
-    ]
-    if not outside:
+    j, walls, lengths = cones.walls(k)
+    active, seen, points = cones.patterns.active[k], cones.seen[k], cones.points
+    unseen = walls[:, ~seen]
+    pulling = np.flatnonzero((multipliers > 0) & ~active[j] & (np.linalg.norm(unseen, axis=1) * lengths > RANK))
+    if not len(pulling):
         return 0.0
-    inside = [int(p) for p in np.flatnonzero(active)]
-    lifted = {p: [*(Fraction(float(v)) for v in cones.points.x[p]), Fraction(1)] for p in [*inside, *(p for p, _ in outside)]}
-    # Independent columns: points of S first, then the walls with the largest multipliers.
-    order = inside + [p for p, _ in sorted(outside, key=lambda one: -one[1])]
-    chosen, reduced = [], []
-    for p in order:
-        row = lifted[p]
-        for pivot, base in reduced:
-            factor = row[pivot] / base[pivot]
-            row = [a - factor * b for a, b in zip(row, base, strict=True)]
-        pivot = next((c for c, value in enumerate(row) if value), None)
-        if pivot is not None:
-            chosen.append(p)
-            reduced.append((pivot, row))
-    weights = dict(outside)
-    rest = [
-        sum((weights[p] * lifted[p][c] for p in weights if p not in chosen), Fraction(0)) for c in range(len(lifted[order[0]]))
-    ]
-    # Rows that determine the chosen columns: the pivots.
-    rows = [pivot for pivot, _ in reduced]
-    solution = dict(zip(chosen, _solved([[lifted[p][c] for p in chosen] for c in rows], [-rest[c] for c in rows]), strict=True))
-    if any(solution.get(p, 0) < 0 for p in weights):
+    pulls = unseen[pulling] * multipliers[pulling, None]
+    inside = np.flatnonzero(active)
+    inside = inside[spanning(points.lifted[inside], seen.sum())]
+    solved = pulling[spanning(pulls, np.linalg.matrix_rank(pulls, tol=RANK * np.abs(pulls).max()))]
+    others = np.setdiff1d(pulling, solved)
+    weights = {int(j[i]): Fraction(float(multipliers[i] / lengths[i])) for i in pulling}
+    columns = [[*map(Fraction, points.x[i].tolist()), Fraction(1)] for i in (*inside, *j[solved])]
+    rest = [[weights[i] * Fraction(value) for value in (*points.x[i].tolist(), 1.0)] for i in j[others].tolist()]
+    right = [-sum(row[c] for row in rest) for c in range(len(columns[0]))]
+    rows = _pivots(columns)
+    solution = _solved([[column[c] for column in columns] for c in rows], [right[c] for c in rows])[len(inside) :]
+    if min(solution) < 0:
         return np.inf
-    sizes = dict(zip(j.tolist(), lengths.tolist(), strict=True))
-    return sum(sizes[p] * abs(float(solution[p] - weights[p])) for p in weights if p in solution)
+    changes = [abs(float(new - weights[i])) for new, i in zip(solution, j[solved].tolist(), strict=True)]
+    return float(lengths[solved] @ changes)
+
+
+def _pivots(columns: list[list[Fraction]]) -> list[int]:
+    """As many rows as there are columns, in which these are independent as they are in all."""
+    rows, reduced = [], []
+    for column in columns:
+        for pivot, base in zip(rows, reduced, strict=True):
+            factor = column[pivot] / base[pivot]
+            column = [a - factor * b for a, b in zip(column, base, strict=True)]
+        rows.append(max(range(len(column)), key=lambda c: abs(column[c])))
+        reduced.append(column)
+    return rows
 
 
 def _solved(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:

@@ -11,7 +11,7 @@ from ..arguments import as_tensor
 from ..models import TwoLayerReLU
 from .cone_programme import TOLERANCE, Cones, Optimum, Points, cheapest, searched
 from .dual_bound import bound_from, certificate, certificate_without_patterns
-from .patterns import affine_basis, all_patterns, most_patterns
+from .patterns import all_patterns, most_patterns, telling
 
 EPS = np.finfo(float).eps
 # Exact patterns up to this many: half a minute.
@@ -89,7 +89,7 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
         ArithmeticError: if no network is found that fits the labels.
     """
     # Where the points lie in a plane of their own, some coordinates tell all that there is to tell of them.
-    told = x[:, affine_basis(x)[1]]
+    told = x[:, telling(x)]
     lifted, back = _uncorrelated(x, told.shape[1])
     free = {True: lifted, "constant": lifted[:, -1:], False: lifted[:, :0]}[skip]
     sizes = 1 + (x**2).sum(1)
