@@ -12,6 +12,7 @@ from .patterns import Patterns, some_patterns
 
 # Units of a pattern enter the programme if they are worth more than they cost by this factor.
 TOLERANCE = 1e-7
+SOLVED = 1e-14
 ROUNDS = 200
 # Singular values below this times the largest are rounding: the pattern's points span no more.
 RANK = 1e-11
@@ -26,23 +27,21 @@ class Points:
     """Distinct data points, in coordinates of which none follows from the others.
 
     Attributes:
-        x: (n, d).
+        x: (n, d), as they are given.
+        lifted: (n, d + 1), in coordinates that are uncorrelated and of variance 1, up to rounding, and 1: a unit's
+            pre-activation is linear in it.
         y: (n,).
         counts: (n,), how often each is there.
-        free: (n, s), the functions that cost nothing, at the points: the inputs and 1, 1 alone, or none.
+        free: (n, s), the functions that cost nothing, at the points: ``lifted``, 1 alone, or none.
         heights: (n,), a point's share of beta(S)^2: how often it is there, times 1 + |x|^2.
     """
 
     x: np.ndarray
+    lifted: np.ndarray
     y: np.ndarray
     counts: np.ndarray
     free: np.ndarray
     heights: np.ndarray
-
-    @property
-    def lifted(self) -> np.ndarray:
-        """(x, 1), (n, d + 1): a unit's pre-activation is linear in it."""
-        return np.column_stack([self.x, np.ones(len(self.x))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ class Cones:
 
     def __post_init__(self) -> None:
         points, active = self.points, self.patterns.active
-        size = points.x.shape[1] + 1
+        size = points.lifted.shape[1]
         rows = (active * np.sqrt(points.counts))[:, :, None] * points.lifted
         # No fewer rows than columns, so that directions that no point sees have their singular value, 0.
         rows = np.pad(rows, ((0, 0), (0, max(0, size - rows.shape[1])), (0, 0)))
@@ -193,15 +192,16 @@ def searched(points: Points, seed: int, starts: int) -> tuple[Cones, Optimum]:
         ArithmeticError: as in :func:`cheapest`.
     """
     generator = np.random.default_rng(seed)
-    directions = generator.standard_normal((2, points.x.shape[1]))
-    active = list(itertools.chain(*(_along(points.x @ w) for w in directions)))
+    x = points.lifted[:, :-1]
+    directions = generator.standard_normal((2, x.shape[1]))
+    active = list(itertools.chain(*(_along(x @ w) for w in directions)))
     while True:
-        cones = Cones(points, some_patterns(len(points.x), active))
+        cones = Cones(points, some_patterns(len(x), active))
         optimum = cheapest(cones)
         used = cones.patterns.active[np.unique(optimum.pattern[np.linalg.norm(optimum.u, axis=1) > TOLERANCE])]
-        w = generator.standard_normal((starts, points.x.shape[1]))
-        through = points.x[generator.integers(len(points.x), size=starts)]
-        begun = np.vstack([used, w @ points.x.T > (w * through).sum(1)[:, None]])
+        w = generator.standard_normal((starts, x.shape[1]))
+        through = x[generator.integers(len(x), size=starts)]
+        begun = np.vstack([used, w @ x.T > (w * through).sum(1)[:, None]])
         tried = {one.tobytes() for one in active}
         better = [one for one in _climbed(points, optimum.dual, begun) if one.tobytes() not in tried]
         if not better:
@@ -221,8 +221,11 @@ def _ridges(cones: Cones) -> np.ndarray:
     index = {one.tobytes(): k for k, one in enumerate(cones.patterns.active)}
     if not cones.patterns.complete:
         return np.arange(len(index))
-    directions = np.random.default_rng(0).standard_normal((2, cones.points.x.shape[1]))
-    return np.unique([index[one.tobytes()] for w in directions for one in _along(cones.points.x @ w)])
+    x = cones.points.lifted[:, :-1]
+    directions = np.random.default_rng(0).standard_normal((2, x.shape[1]))
+    along = (one.tobytes() for w in directions for one in _along(x @ w))
+    # Of points too close to tell their order there may be one that is not cut off.
+    return np.unique([index[one] for one in along if one in index])
 
 
 def _climbed(points: Points, dual: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
@@ -284,14 +287,16 @@ def _solved(cones: Cones, chosen: np.ndarray) -> Optimum:
 
     settings = clarabel.DefaultSettings()
     settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = TOLERANCE / 1000
+    # As far as float64 goes: the smaller what is left of 0, the better it is told from what is there.
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = SOLVED
+    settings.reduced_tol_gap_abs = settings.reduced_tol_gap_rel = settings.reduced_tol_feas = TOLERANCE
     rows = [clarabel.ZeroConeT(n), clarabel.NonnegativeConeT(walls.shape[0])]
     rows += [clarabel.SecondOrderConeT(int(length)) for length in seen.sum(1)]
     constraints = scipy.sparse.vstack([fit, walls, norms], format="csc")
     right = np.concatenate([points.y, np.zeros(walls.shape[0] + len(bounded))])
     solver = clarabel.DefaultSolver(scipy.sparse.csc_matrix((columns, columns)), objective, constraints, right, rows, settings)
     solution = solver.solve()
-    if str(solution.status) not in ("Solved", "AlmostSolved"):
+    if str(solution.status) not in ("Solved", "AlmostSolved", "InsufficientProgress"):
         raise ArithmeticError(f"the cone programme was not solved: {solution.status}")
     z = np.array(solution.x)
     u = z[free:].reshape(len(chosen), 1 + size)[:, 1:]

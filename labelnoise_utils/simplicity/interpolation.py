@@ -94,10 +94,11 @@ def minimal_interpolant(
     ``1e-16 sum_k |J_k| (|x| + |k|)``, which is below 1e-7 of the labels' range for gaps from 1e-5 to 100 around 0, and for
     gaps from 0.01 to 10 around 1e6. Bring x nearer to 0 where it is not, or take points together that are too close.
 
-    *With x (n, d)* the sets S are listed exactly, also where points lie on lines, in planes or in grids, and the cone programme
-    is solved by Clarabel, over those sets that its dual asks for. Where a unit's values leave it free, it has the least slope.
-    Points in general position are cut in ``2 sum_{k <= d} binom(n - 1, k)`` ways, 1 of them empty; where these are more than
-    20,000, ``exact=False`` searches for sets that are worth adding.
+    *With x (n, d)* the sets S are listed, also where points lie on lines, in planes or in grids: a point is on a hyperplane if
+    the rounding of x can have moved it off. The cone programme is solved by Clarabel, over those sets that its dual asks for.
+    Where a unit's values leave it free, it has the least slope. Points in general position are cut in
+    ``2 sum_{k <= d} binom(n - 1, k)`` ways, 1 of them empty; where these are more than 20,000, ``exact=False`` searches for
+    sets that are worth adding.
 
     A unit is not awake on its own kink (``relu'(0) = 0``): there its price jumps down, and the best kinks often lie on points.
     ``lower_bound`` certifies the result: the dual, in fractions where rounding could decide, over what each set allows.
@@ -122,8 +123,8 @@ def minimal_interpolant(
             are so close that a slope overflows, clearance is out of range, an option belongs to the other shape of x, or the
             sets of examples are too many.
         ImportError: if Clarabel is needed and not installed.
-        ArithmeticError: if the network misses the data by more than 1e-6 (x (n, d): 1e-7) of the range of the labels (and four
-            roundings of the largest), with the miss in the message, or the solver gives up.
+        ArithmeticError: if the network misses the data by more than 1e-6 (x (n, d): 1e-7) of the range of the labels, without
+            a constant unit of the largest (and some roundings of it), with the miss in the message; or the solver gives up.
 
     Source: section 1.2, last paragraph ("directly construct functions that interpolate the training set"), and its question
     what is simple in higher dimensions; Theorem 2; chapters "Build the simplest interpolant" and "Find the simplest function in

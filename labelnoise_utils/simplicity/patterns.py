@@ -1,4 +1,4 @@
-"""Which points a ReLU unit can be awake on: every way that a hyperplane cuts a set of points, found without rounding."""
+"""Which points a ReLU unit can be awake on: every way that a hyperplane cuts a set of points."""
 
 import itertools
 import math
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 
-# A determinant whose size is above this, of the product of its rows' lengths, has the sign that float64 finds.
-DOUBT = 1e-12
+EPS = np.finfo(float).eps
 COMBINATIONS_AT_ONCE = 2**12
 
 
@@ -71,9 +71,10 @@ def all_patterns(x: np.ndarray) -> Patterns:
 
     A hyperplane that cuts off a set can be moved until it lies on points that span it, without a point changing its side. So
     each set is one side of a hyperplane through points, with a set that is cut off from the points on that hyperplane: the
-    same question with one dimension less. On a line the sets are the beginnings and the ends. Signs of determinants that
-    rounding could change are worked out in whole numbers, of which float64 has a power of two each; so points on a line, in a
-    grid, or in a plane of their own are no trouble.
+    same question with one dimension less. On a line the sets are the beginnings and the ends.
+
+    A point is on the hyperplane through others if the rounding of their coordinates can have moved it off: of points on a line,
+    in a grid, or in a plane of their own, wherever these lie, none is parted from the others by a rounding.
 
     Args:
         x: (n, d) in float64, distinct points.
@@ -90,40 +91,36 @@ def some_patterns(number: int, active: Iterable[np.ndarray]) -> Patterns:
     return Patterns(number, tuple(sorted(bits - {0})), complete=False)
 
 
-def affine_basis(x: np.ndarray) -> tuple[list[int], list[int]]:
-    """Points that span all points, and coordinates that tell all points of their span apart.
+def spanning(rows: np.ndarray, rank: int) -> np.ndarray:
+    """Indices, increasing, of as many rows as the rank says, chosen to be as independent as can be."""
+    return np.sort(scipy.linalg.qr(rows.T, mode="r", pivoting=True)[1][:rank])
+
+
+def telling(x: np.ndarray) -> np.ndarray:
+    """Coordinates, as few as can be, of which the others are affine functions at these points, up to their rounding.
 
     Args:
         x: (n, d) in float64, n >= 1.
 
     Returns:
-        Indices of r + 1 points that are affinely independent, and of r coordinates in which they still are.
+        Their indices, increasing.
     """
-    whole = [[*row, 1] for row in _whole(x)]
-    rows, order = list(range(len(x))), [x.shape[1], *range(x.shape[1])]
-    points, pivots = [], []
-    # Elimination without fractions; the coordinate 1 is the first pivot. Rows: what is left of each point.
-    for column in order:
-        found = next((i for i in rows if whole[i][column]), None)
-        if found is None:
-            continue
-        points.append(found)
-        pivots.append(column)
-        rows.remove(found)
-        pivot = whole[found]
-        for i in rows:
-            factor = whole[i][column]
-            if factor:
-                left = [pivot[column] * a - factor * b for a, b in zip(whole[i], pivot, strict=True)]
-                shrink = math.gcd(*left) or 1
-                whole[i] = [a // shrink for a in left]
-    return points, pivots[1:]
+    centred = x - x.mean(0)
+    rank = (np.linalg.svd(centred, compute_uv=False) > _rounding(x) * np.sqrt(len(x))).sum()
+    told = spanning(centred.T, rank)
+    # Points that only a rounding tells apart are told apart all the same.
+    return told if len(np.unique(x[:, told], axis=0)) == len(x) else np.arange(x.shape[1])
+
+
+def _rounding(x: np.ndarray) -> float:
+    """How far rounding, of the coordinates and of sums over them, can move a point."""
+    return 8 * EPS * x.shape[1] * np.abs(x).max(initial=0)
 
 
 def _cut_off(x: np.ndarray, names: tuple[int, ...]) -> set[int]:
     """The sets, as bits, that hyperplanes cut off from points with these bit numbers, with none and with all of them."""
     everything = sum(1 << j for j in names)
-    coordinates = affine_basis(x)[1]
+    coordinates = telling(x)
     x, dimension = x[:, coordinates], len(coordinates)
     if len(x) == dimension + 1:
         # Affinely independent: any set.
@@ -150,36 +147,8 @@ def _sides(x: np.ndarray, spanning: np.ndarray) -> np.ndarray:
     rows = x[spanning[:, 1:]] - x[spanning[:, :1]]
     rest = x[None] - x[spanning[:, 0], None]
     matrices = np.concatenate([np.repeat(rows[:, None], len(x), axis=1), rest[:, :, None]], axis=2)
-    scale = np.linalg.norm(matrices, axis=3).prod(2)
+    lengths = np.linalg.norm(matrices, axis=3)
+    # What moving one row by so much can change in a determinant: the product of the other lengths.
+    others = [np.delete(lengths, i, axis=2).prod(2) for i in range(lengths.shape[2])]
     determinants = np.linalg.det(matrices)
-    signs = np.where(np.abs(determinants) > DOUBT * scale, np.sign(determinants), 0).astype(int)
-    whole = _whole(x)
-    for k, j in np.argwhere(np.abs(determinants) <= DOUBT * scale):
-        if j not in spanning[k]:
-            first = whole[spanning[k, 0]]
-            signs[k, j] = _sign([[a - b for a, b in zip(whole[i], first, strict=True)] for i in (*spanning[k, 1:], j)])
-    return signs
-
-
-def _whole(x: np.ndarray) -> list[list[int]]:
-    """The same points in whole numbers, by a power of two."""
-    ratios = [[float(value).as_integer_ratio() for value in row] for row in x]
-    scale = max((bottom for row in ratios for _, bottom in row), default=1)
-    return [[top * (scale // bottom) for top, bottom in row] for row in ratios]
-
-
-def _sign(matrix: list[list[int]]) -> int:
-    """Sign of a determinant of whole numbers, by elimination without fractions (Bareiss)."""
-    sign, last = 1, 1
-    for k in range(len(matrix) - 1):
-        found = next((i for i in range(k, len(matrix)) if matrix[i][k]), None)
-        if found is None:
-            return 0
-        if found != k:
-            matrix[k], matrix[found] = matrix[found], matrix[k]
-            sign = -sign
-        for i in range(k + 1, len(matrix)):
-            for j in range(k + 1, len(matrix)):
-                matrix[i][j] = (matrix[i][j] * matrix[k][k] - matrix[i][k] * matrix[k][j]) // last
-        last = matrix[k][k]
-    return sign * ((matrix[-1][-1] > 0) - (matrix[-1][-1] < 0))
+    return np.where(np.abs(determinants) > _rounding(x) * sum(others), np.sign(determinants), 0).astype(int)

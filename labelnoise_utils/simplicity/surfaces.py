@@ -10,17 +10,18 @@ import torch
 from ..arguments import as_tensor
 from ..models import TwoLayerReLU
 from .cone_programme import TOLERANCE, Cones, Optimum, Points, cheapest, searched
-from .dual_bound import bound_from, bound_without_patterns
-from .patterns import affine_basis, all_patterns, most_patterns
+from .dual_bound import bound_from, certificate, certificate_without_patterns
+from .patterns import all_patterns, most_patterns, telling
 
 EPS = np.finfo(float).eps
 # Exact patterns up to this many: half a minute.
 MOST_PATTERNS = 20_000
 STARTS = 30
 # Units, and heights of a kink over points, below this, of the largest, are what the solver leaves of 0: the first that fits.
-LEFT_OVER = (1e-6, 1e-7, 1e-5, 1e-8, 1e-4, 1e-9)
+LEFT_OVER = (1e-7, 1e-8, 1e-6, 1e-9, 1e-5, 1e-10, 1e-4, 1e-11, 1e-12)
 # A network that misses by more than this, of the labels' range, is refused.
 FIT = 1e-7
+EXACT = 1e-12
 NEAR = 1e-6
 
 
@@ -28,7 +29,8 @@ class Unit(NamedTuple):
     """A unit ``jump relu(normal . x + offset)`` of a network.
 
     Attributes:
-        normal: (d,) of length 1, at right angles to the crease and towards the side where the unit is awake.
+        normal: (d,) of length 1, at right angles to the crease and towards the side where the unit is awake; 0 for a unit that
+            is a constant.
         offset: minus the distance of the crease from the origin, along the normal.
         jump: by how much the slope along the normal changes at the crease.
         active: (n,) of booleans, the examples on which the unit is awake.
@@ -87,17 +89,18 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
         ArithmeticError: if no network is found that fits the labels.
     """
     # Where the points lie in a plane of their own, some coordinates tell all that there is to tell of them.
-    told = x[:, affine_basis(x)[1]]
-    free = {True: np.column_stack([told, np.ones(len(x))]), "constant": np.ones((len(x), 1)), False: np.zeros((len(x), 0))}[
-        skip
-    ]
-    scale, sizes = np.abs(y).max() or 1.0, 1 + (x**2).sum(1)
-    points = Points(told, y / scale, counts, free, counts * sizes)
-    line = np.linalg.lstsq(free, points.y, rcond=None)[0] if free.size else np.zeros(0)
-    straight = (np.abs(free @ line - points.y) <= 8 * EPS * (1 + np.abs(free) @ np.abs(line))).all()
+    told = x[:, telling(x)]
+    lifted, back = _uncorrelated(x, told.shape[1])
+    free = {True: lifted, "constant": lifted[:, -1:], False: lifted[:, :0]}[skip]
+    sizes = 1 + (x**2).sum(1)
+    line = np.linalg.lstsq(free, y, rcond=None)[0] if free.size else np.zeros(0)
+    bent = y - free @ line
+    scale = np.abs(bent).max()
+    straight = (np.abs(bent) <= 64 * EPS * (np.abs(y) + np.abs(free) @ np.abs(line))).all()
+    points = Points(told, lifted, bent / (scale or 1.0), counts, free, counts * sizes)
     if straight:
-        fit = Fit(np.zeros((0, told.shape[1] + 1)), np.zeros((0, len(x)), bool), np.zeros(0), line)
-        bound, patterns = 0.0, 0
+        fit = Fit(np.zeros((0, lifted.shape[1])), np.zeros((0, len(x)), bool), np.zeros(0), np.zeros(len(line)))
+        dual, patterns = [], 0
     elif exact:
         expected = most_patterns(*told.shape)
         if expected > MOST_PATTERNS:
@@ -107,27 +110,45 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
             )
         cones = Cones(points, all_patterns(told))
         optimum = cheapest(cones)
-        fit, bound, patterns = _tightened(cones, optimum), bound_from(cones, optimum.dual), len(cones.patterns.bits)
+        fit, dual, patterns = _tightened(cones, optimum, back), certificate(cones, optimum.dual), len(cones.patterns.bits)
     else:
         cones, optimum = searched(points, 0, STARTS)
-        fit, bound, patterns = _tightened(cones, optimum), bound_without_patterns(points), len(cones.patterns.bits)
-    model = _network(x, points, fit, skip, scale)
+        fit, dual, patterns = _tightened(cones, optimum, back), certificate_without_patterns(points), len(cones.patterns.bits)
+    model = _network(x, points, fit._replace(line=line + scale * fit.line), back, skip, scale)
     every, labels = (torch.from_numpy(np.repeat(one, counts, axis=0)) for one in (x, y))
     with torch.no_grad():
-        miss = float((model(every) - labels).abs().max())
+        off = np.abs(model(torch.from_numpy(x)).numpy() - y)
+        rounding = EPS * (len(model.c) + x.shape[1]) * _terms(model, torch.from_numpy(x)).numpy()
         (reg,) = model.loss_and_reg(torch.nn.utils.parameters_to_vector(model.parameters())[None], every, labels)[1].tolist()
-    if miss > FIT * np.ptp(y) + 4 * EPS * scale:
-        raise ArithmeticError(f"the network misses labels by up to {miss:.2g}, and their range is {np.ptp(y):.2g}")
+    extent = np.ptp(y) if skip else np.abs(y).max()
+    if off.max() > FIT * extent + 16 * EPS * np.abs(y).max():
+        raise ArithmeticError(f"the network misses labels by up to {off.max():.2g}, and their range is {extent:.2g}")
     unavoidable = {True: (counts * sizes).sum() / counts.sum(), "constant": 1.0, False: 0.0}[skip]
-    least = float(unavoidable * (1 - 4 * EPS * len(x)) + scale * bound)
+    least = float(unavoidable * (1 - 4 * EPS * len(x))) + (bound_from(dual, y, off + rounding) if dual else 0.0)
     return NetworkInterpolant(model, reg, least, _units(model, every), patterns)
+
+
+def _uncorrelated(x: np.ndarray, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same points in uncorrelated coordinates of variance 1, as many as their own plane has dimensions.
+
+    However far from 0 or thin the cloud of points is, units have weights of moderate size there.
+
+    Returns:
+        These coordinates and 1, (n, r + 1), and ``back`` (r + 1, d + 1), so that they are ``(x, 1) @ back.T``: weights of them
+        times ``back`` are weights of (x, 1), of the least slope that has these values at the points.
+    """
+    u, values, axes = np.linalg.svd(x - x.mean(0), full_matrices=False)
+    u, values, axes = u[:, :dimension], values[:dimension, None], axes[:dimension]
+    slopes = np.sqrt(len(x)) * axes / values
+    back = np.block([[slopes, -slopes @ x.mean(0, keepdims=True).T], [np.zeros((1, x.shape[1])), np.ones((1, 1))]])
+    return np.column_stack([np.sqrt(len(x)) * u, np.ones(len(x))]), back
 
 
 class Fit(NamedTuple):
     """Units that fit the points to rounding.
 
     Attributes:
-        weights: (k, d + 1), of (x, 1).
+        weights: (k, d + 1), of ``lifted``.
         active: (k, n), the points where they are awake.
         sign: (k,), of their outputs.
         line: (s,), coefficients of the functions that cost nothing.
@@ -139,27 +160,29 @@ class Fit(NamedTuple):
     line: np.ndarray
 
 
-def _tightened(cones: Cones, optimum: Optimum) -> Fit:
+def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
     """The optimum without what the solver leaves of 0: units that are not there, kinks that are not quite on points.
 
     Which units and kinks these are is read off from their sizes, the fit then made exact by the least change that does it.
 
     Returns:
-        The fit of least cost, or the first that costs no more than the optimum.
+        The first fit that costs no more than the optimum, or the nearest to one.
 
     Raises:
         ArithmeticError: if no reading gives a fit.
     """
     points = cones.points
+    # The slope of a unit is the length of these times its weights.
+    slopes = np.append(np.linalg.norm(back[:-1, :-1], axis=1), 1.0)
     norms = np.linalg.norm(optimum.u * cones.seen[optimum.pattern], axis=1)
-    least, best = cones.price[optimum.pattern] @ norms, (np.inf, None)
+    least, readings = cones.price[optimum.pattern] @ norms, []
     for left_over in LEFT_OVER:
         kept = norms > left_over * norms.max()
         k, sign = optimum.pattern[kept], optimum.sign[kept]
         weights = np.einsum("kij,kj->ki", cones.basis[k], optimum.u[kept])
         active = cones.patterns.active[k]
         for i in np.flatnonzero(~cones.seen[k].all(1)):
-            weights[i] = _gentlest(points.lifted, weights[i], active[i])
+            weights[i] = _gentlest(points.lifted / slopes, weights[i] * slopes, active[i]) / slopes
         heights = weights @ points.lifted.T
         on_kink = np.abs(heights) <= 10 * left_over * (np.abs(heights) * active).max(1, keepdims=True)
         active = active & ~on_kink
@@ -169,7 +192,10 @@ def _tightened(cones: Cones, optimum: Optimum) -> Fit:
         unit, point = np.nonzero(on_kink)
         kinks = np.zeros((len(unit), len(k), cones.basis.shape[1]))
         kinks[np.arange(len(unit)), unit] = np.einsum("ui,uij->uj", points.lifted[point], cones.basis[k[unit]])
-        system = np.vstack([rows, np.hstack([kinks.reshape(len(unit), -1), np.zeros((len(unit), points.free.shape[1]))])])
+        kinks = np.hstack(
+            [kinks.reshape(len(unit), rows.shape[1] - points.free.shape[1]), np.zeros((len(unit), points.free.shape[1]))]
+        )
+        system = np.vstack([rows, kinks])
         line = optimum.line
         for _ in range(2):
             missing = np.concatenate([points.y - sign @ (active * heights) - points.free @ line, -heights[on_kink]])
@@ -177,17 +203,21 @@ def _tightened(cones: Cones, optimum: Optimum) -> Fit:
             shift = change[: rows.shape[1] - points.free.shape[1]].reshape(len(k), -1)
             weights, line = weights + np.einsum("kij,kj->ki", cones.basis[k], shift), line + change[shift.size :]
             heights = weights @ points.lifted.T
-        off = np.abs(sign @ (active * heights) + points.free @ line - points.y).max()
-        wrong = np.where(active, -heights, heights) / np.abs(heights).max(1, keepdims=True)
-        if off < 1e-12 * (1 + np.abs(weights).max()) and wrong.max() < 1e-12:
-            beta = np.sqrt(active @ points.heights) * 2 / points.counts.sum()
-            cost = beta @ np.sqrt((active * heights) ** 2 @ points.counts)
-            best = min(best, (cost, Fit(weights, active, sign, line)), key=lambda one: one[0])
-            if cost <= (1 + TOLERANCE) * least:
-                break
-    if best[1] is None:
+        wrong = np.where(active, -heights, heights).max(1)
+        # What is no larger than its own error is no unit.
+        there = np.where(active, heights, 0).max(1) > 4 * wrong
+        weights, active, sign, heights, k = (one[there] for one in (weights, active, sign, heights, k))
+        missed = np.abs(sign @ (active * heights) + points.free @ line - points.y).max()
+        rounding = EXACT + (16 * EPS * np.abs(weights) @ np.abs(points.lifted).max(0)).sum()
+        off = max(missed, wrong[there].sum())
+        cost = cones.price[k] @ np.sqrt((active * heights) ** 2 @ points.counts)
+        readings.append((max(off, rounding), cost, Fit(weights, active, sign, line)))
+        if off <= rounding and cost <= (1 + TOLERANCE) * least:
+            break
+    off, _, fit = min(readings, key=lambda reading: reading[:2])
+    if off > FIT / 2:
         raise ArithmeticError("units of the least reg could not be told from what the solver leaves of others")
-    return best[1]
+    return fit
 
 
 def _gentlest(lifted: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np.ndarray:
@@ -210,22 +240,24 @@ def _gentlest(lifted: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np
     stacked = np.vstack([walls.T, least])
     multipliers, _ = scipy.optimize.nnls(stacked, np.append(np.zeros(len(start)), 1.0))
     residue = stacked @ multipliers - np.append(np.zeros(len(start)), 1.0)
+    if residue[-1] >= 0:
+        return weights
     gentlest = weights + loose @ np.linalg.solve(r, residue[:-1] / -residue[-1] - start)
     allowed = (lifted[~active] @ gentlest).max(initial=0) <= 1e-9 * np.abs(lifted @ weights).max()
     return gentlest if allowed else weights
 
 
-def _network(x: np.ndarray, points: Points, fit: Fit, skip: bool | str, scale: float) -> TwoLayerReLU:
-    """The network of these units, each at its best scale and of the least slope that has its values at the points."""
+def _network(x: np.ndarray, points: Points, fit: Fit, back: np.ndarray, skip: bool | str, scale: float) -> TwoLayerReLU:
+    """The network of these units, each at its best scale."""
     model = TwoLayerReLU(max(1, len(fit.sign)), dim=x.shape[1], skip=skip)
-    lifted, whole = np.column_stack([x, np.ones(len(x))]), _in_all_coordinates(x, points.x)
+    lifted = np.column_stack([x, np.ones(len(x))])
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
         if len(fit.sign):
             values = np.where(fit.active, fit.weights @ points.lifted.T, 0)
             size, beta = np.sqrt(values**2 @ points.counts), np.sqrt(fit.active @ points.heights)
-            weights = np.sqrt(scale * beta / size)[:, None] * fit.weights @ whole
+            weights = np.sqrt(scale * beta / size)[:, None] * fit.weights @ back
             # No point outside the pattern is on the side where the unit is awake, however the model rounds its sums.
             above = np.where(fit.active, -np.inf, weights @ lifted.T).max(1)
             doubt = 8 * EPS * (np.abs(weights) @ np.abs(lifted).max(0))
@@ -234,31 +266,28 @@ def _network(x: np.ndarray, points: Points, fit: Fit, skip: bool | str, scale: f
             model.b.copy_(torch.from_numpy(weights[:, -1]))
             model.c.copy_(torch.from_numpy(fit.sign * np.sqrt(scale * size / beta)))
         if skip is True:
-            line = scale * fit.line @ whole
+            line = fit.line @ back
             model.a0.copy_(torch.from_numpy(line[:-1]))
             model.b0.fill_(line[-1])
         elif skip:
-            model.b0.fill_(scale * fit.line[0])
+            model.b0.fill_(fit.line[0])
     return model
 
 
-def _in_all_coordinates(x: np.ndarray, told: np.ndarray) -> np.ndarray:
-    """What turns an affine function of the coordinates that are told into one of all, with the same values and the least slope.
-
-    Returns:
-        (r + 1, d + 1), to be multiplied by a row of slopes and offset.
-    """
-    if x.shape == told.shape:
-        return np.eye(x.shape[1] + 1)
-    slopes = (np.linalg.pinv(x - x.mean(0), rcond=1e-12) @ (told - told.mean(0))).T
-    offsets = told.mean(0) - slopes @ x.mean(0)
-    return np.block([[slopes, offsets[:, None]], [np.zeros((1, x.shape[1])), np.ones((1, 1))]])
+def _terms(model: TwoLayerReLU, x: torch.Tensor) -> torch.Tensor:
+    """Sizes of what a network's output is a sum of, (n,)."""
+    size = (x.abs() @ model.a.abs().T + model.b.abs()) * (x @ model.a.T + model.b > 0) @ model.c.abs()
+    for line in (model.a0, model.b0):
+        if line is not None:
+            size = size + (x.abs() @ line.abs() if line.dim() else line.abs())
+    return size
 
 
 def _units(model: TwoLayerReLU, x: torch.Tensor) -> tuple[Unit, ...]:
     """The units of a network whose output is not 0."""
     a, b, c = (parameter.detach() for parameter in (model.a, model.b, model.c))
     lengths, heights = a.norm(dim=1), x @ a.T + b
+    lengths = torch.where(lengths > 0, lengths, 1.0)
     return tuple(
         Unit(a[i] / lengths[i], (b[i] / lengths[i]).item(), (c[i] * lengths[i]).item(), heights[:, i] > 0)
         for i in torch.nonzero(c).flatten().tolist()
