@@ -38,12 +38,11 @@ function setUpLonger(root) {
       const left = running.windows.at(-1)?.mean ?? 1;
       return `Measuring ${running === clouds[0] ? "before" : "after"} the change: step ${count(running.t)}, reg at ${inWords(100 * left)}% of its start.`;
     }
-    const { ratio, error, runs, law, withError, errors, times: [first, second] } = result;
+    const { ratio, error, runs, law, withError, times: [first, second] } = result;
     const digits = Math.max(0, Math.min(4, 1 - Math.floor(Math.log10(error))));
     return `Measured just now: ${ratio.toFixed(digits)} ± ${error.toFixed(digits)} times as many steps ` +
       `(${count(Math.round(first))} before, ${count(Math.round(second))} after; ${runs} runs each, ± one standard error). ` +
-      `You said ${times(guess)}. The law, lr² σ² t / B the same, says ${times(law)}, and with the training error ` +
-      `(${inWords(errors[0])} before, ${inWords(errors[1])} after) counted as noise ${inWords(withError)}; both are for small steps.`;
+      `You said ${times(guess)}. The law predicts ${times(law)}; the error that the jitter itself makes adds a little to the noise: ${inWords(withError)}.`;
   };
 
   const scale = (box) => {

@@ -71,7 +71,7 @@ def how_much_longer(change: Change = "noise", by: float = 2.0, *, model: Model =
     values = f"from {as_text(before[key])} to {as_text(after[key])}"
     fixed = ", ".join(
         f"{words} {as_text(before[one])}"
-        for one, words in (("lr", "learning rate"), ("noiseStd", "σ ="), ("batch", "B ="))
+        for one, words in (("lr", "learning rate"), ("noiseStd", "σ ="), ("batch", "examples per step:"))
         if one != key
     )
     curves = canvas("Mean of reg against steps, before the change and after it")

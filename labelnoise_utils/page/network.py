@@ -96,7 +96,8 @@ def live_network(
 </div>
 <p class="labelnoise-speed"></p>
 {buttons("Start", "Start over", "Switch noise off", "Add a point", "Remove a point")}
-<p class="labelnoise-hint">Drag a point; double-click beside it for another. On the keyboard: Tab to a point, arrows, Delete.
+<p class="labelnoise-hint">While the noise is on the orange curve shakes about the points; switch it off to see its fit.
+Drag a point; double-click beside it for another. On the keyboard: Tab to a point, arrows, Delete.
 The address of the page says what you chose: send it.</p>
 <div class="labelnoise-controls">
 <label><span>points</span> <select autocomplete="off">{options}<option value="" hidden>your own</option></select></label>

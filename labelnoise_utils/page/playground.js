@@ -71,7 +71,7 @@ function describe(run) {
   }
   if (!run.settled) return `${at}Fitting: the cloud falls into the valley; ${error}, at the start ${inWords(first.squaredError)}. ${fromTo}`;
   if (parameters.noiseStd === 0) return `${at}Fitted, and without noise nothing moves any more: the cloud stays where it met the valley. ${fromTo}`;
-  const flat = now.s < LAST_S ? "The cloud has come to the flat point. " : "The error is at its floor; the noise now moves the cloud along the valley, to u = v. ";
+  const flat = now.s < LAST_S ? "The cloud has come to the widest point. " : "The error is at its floor; the noise now moves the cloud along the valley, to u = v. ";
   const ratios = run.ratios();
   const rate = `4 lr² σ² / B = ${inWords(decayRate(parameters))}`.replaceAll(" ", "\u00a0");
   if (!ratios) return `${at}${flat}${fromTo}Predicted: a fraction ${rate} less in each step, counted from step ${count(run.settled.t)}.`;
@@ -85,7 +85,7 @@ function describePlane({ now, t, cloud, diverged }, reach) {
   const inside = countInside(cloud, reach);
   const where = diverged ? "has no place" : `has its centre at u = ${inWords(now.u)}, v = ${inWords(now.v)}`;
   return `Plane of u and v at step ${count(t)}. The cloud of ${count(cloud.u.length)} particles, orange dots, ${where}; ` +
-    `${count(inside)} of them are in the picture. The valley uv = 1 is a black curve, its flat point u = v = 1 a circle on it.`;
+    `${count(inside)} of them are in the picture. The valley uv = 1 is a black curve, its widest point u = v = 1 a circle on it.`;
 }
 
 function describeError({ now, t, first, diverged }) {

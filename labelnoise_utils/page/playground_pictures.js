@@ -55,7 +55,7 @@ function drawPlane(surface, run, reach) {
   [pen.strokeStyle, pen.lineWidth] = ["#000", 2];
   pen.setLineDash([]);
   pen.stroke();
-  text(pen, "flat point", flatX - 10, flatY + 15, { align: "right", ground: true });
+  text(pen, "widest", flatX - 10, flatY + 15, { align: "right", ground: true });
   text(pen, "uv = 1", x(0.4) + 7, y(1 / 0.4));
   const ticks = Array.from({ length: Math.floor(reach) + 1 }, (_, i) => i);
   axes(surface, ticks.map((k) => [x(k), `${k}`]), ticks.map((k) => [y(k), `${k}`]), "u", "v");

@@ -60,7 +60,7 @@ function makePush(root, settings, controls) {
     const errors = `Above the valley the error is ${signed(up.error)}, below it ${signed(low.error)}`;
     if (!on["11"]) return `${errors}. Without (1, 1) nothing leans: the sum has no part along the valley.`;
     if (Math.abs(foot - 1) < 0.015) return `${errors}. Here, at u = v, the gradient does not turn: neither step leans.`;
-    return `${errors}, and the gradient has turned to opposite sides. So both steps lean to the same side, towards u = v: ` +
+    return `${errors}, and the gradient has turned to opposite sides. So both steps lean to the same side of the dashed line, towards u = v: ` +
       `together ${inWords(Math.abs(mirror.along))} downhill along the valley.`;
   };
   const cloudInWords = () => {

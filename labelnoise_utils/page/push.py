@@ -77,10 +77,12 @@ def push(
 </div>
 <p class="labelnoise-readout"></p>
 {buttons("Start", "Start again", "Other noise")}
-<fieldset class="labelnoise-switches">
-<legend>Terms of equation (6)</legend>
+<details>
+<summary>Switch terms of the step off (equation 6, explained below)</summary>
+<div class="labelnoise-switches">
 {switches}
-</fieldset>
+</div>
+</details>
 <div class="labelnoise-controls">
 <label><span>noise</span> <select name="noise" autocomplete="off"><option value="fresh">fresh</option>
 <option value="frozen">frozen</option></select></label><span></span>
@@ -88,8 +90,8 @@ def push(
 {slider("distance", "distance across", DISTANCES, distance)}
 {speed_slider()}
 </div>
-<p class="labelnoise-hint">Drag the blue point, across the valley and along it. Its steps are drawn without their noise,
-whose mean is 0. What the sum (grey) has across the valley the walls take back; what it has along it (green) stays.</p>"""
+<p class="labelnoise-hint">Drag the blue point, across the valley and along it. Steps are drawn without their noise, whose
+mean is 0. What the sum (grey) has across the valley the walls take back; what it has along it (green) stays.</p>"""
     text = (
         f"A point across the valley u v = 1 at u = {as_text(u)}, its mirror twin, and a cloud of {particles} runs "
         f"with lr = {as_text(lr)}, σ = {as_text(noise_std)}"

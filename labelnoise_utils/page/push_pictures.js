@@ -73,7 +73,11 @@ function drawMirror(surface, { foot, distance, mirror }) {
     drawGround(surface, scale, [0.5, 1.5]);
     const direction = valleyAt(foot).across;
     line(pen, [place(add(centre, direction, -1)), place(add(centre, direction, 1.2))], { colour: GREY, dash: [4, 4] });
-    for (const { at, step } of pair) arrow(pen, place(at), place(add(at, step, factor)), { colour: STEP_COLOUR });
+    for (const { at, step } of pair) {
+      arrow(pen, place(at), place(add(at, step, factor)), { colour: STEP_COLOUR });
+      const part = step[0] * along[0] + step[1] * along[1];
+      arrow(pen, place(at), place(add(at, along, part * sumFactor)), { colour: SUM_COLOUR, width: 3 });
+    }
     arrow(pen, place(centre), place(add(centre, sum, sumFactor)), { colour: "#7a7a7a", width: 1.5 });
     arrow(pen, place(centre), place(add(centre, along, mirror.along * sumFactor)), { colour: SUM_COLOUR, width: 4.5 });
   });
@@ -95,8 +99,8 @@ function drawMirror(surface, { foot, distance, mirror }) {
   const steps = (x, y) => arrow(pen, [x - 9, y], [x + 9, y], { colour: STEP_COLOUR });
   const down = (x, y) => arrow(pen, [x - 9, y], [x + 9, y], { colour: SUM_COLOUR, width: 4.5 });
   const all = (x, y) => arrow(pen, [x - 9, y], [x + 9, y], { colour: "#7a7a7a", width: 1.5 });
-  legend(pen, [[`a step, × ${count(factor)}`, steps]], 2, 10);
-  legend(pen, [[`sum × ${count(sumFactor)}`, all], ["along the valley", down]], 2, 28);
+  legend(pen, [[`a step, × ${count(factor)}`, steps], [`their sum, × ${count(sumFactor)}`, all]], 2, 10);
+  legend(pen, [[`of each the part along the valley, × ${count(sumFactor)}`, down]], 2, 28);
 }
 
 function drawCloud(surface, { cloud, hasPrediction, valleys }) {

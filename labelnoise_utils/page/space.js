@@ -30,6 +30,31 @@ function makeSpace(root, settings, controls) {
     return { turn: Math.atan2(a, b), tilt: Math.atan2(-c, Math.hypot(a, b)) };
   };
 
+  // In a corner the same cloud seen along the valley, with a circle of twice the predicted width.
+  const drawDisc = ({ pen, width, height }) => {
+    const [radius, ring] = [44, 24];
+    const [x, y] = [width - radius - 6, height - radius - 22];
+    const magnified = ring / (2 * Math.sqrt(settings.lr) * values.noise_std);
+    const project = makeProjection(alongTheValley(), { width: 2 * x, height: 2 * y }, spaceAt(cloud.angle), magnified);
+    pen.save();
+    pen.beginPath();
+    pen.arc(x, y, radius, 0, 2 * Math.PI);
+    [pen.fillStyle, pen.strokeStyle, pen.lineWidth] = ["#fff", "#999", 1];
+    pen.fill();
+    pen.stroke();
+    pen.clip();
+    for (const theta of cloud.runs) {
+      const { x: px, y: py } = project([...theta]);
+      dot(pen, px, py, NOISE, 1.5);
+    }
+    pen.restore();
+    pen.beginPath();
+    pen.arc(x, y, ring, 0, 2 * Math.PI);
+    [pen.strokeStyle, pen.lineWidth] = ["#000", 1.2];
+    pen.stroke();
+    text(pen, "along the valley", x, height - 10, { align: "center" });
+  };
+
   const drawSpace = (surface) => {
     const { pen, width, height } = surface;
     const along = values.view === "along";
@@ -79,10 +104,12 @@ function makeSpace(root, settings, controls) {
         ring(pen, x, y);
       }
     }
-    if (!along) path(smoothed(cloud.way), { colour: "#000", width: 1.5 });
+    if (!along) {
+      path(smoothed(cloud.way), { colour: "#000", width: 1.5 });
+      if (values.noise_std && !cloud.diverged) drawDisc(surface);
+    }
     const row = (colour) => (x, y) => line(pen, [[x - 8, y], [x + 8, y]], { colour, width: 4 });
-    legend(pen, [["valley, reg 5", row(mixed(LOW_REG, HIGH_REG, 0))], ["reg 8", row(mixed(LOW_REG, HIGH_REG, 1))],
-      ["a run", (x, y) => dot(pen, x, y, NOISE, 3)]], 2, 10);
+    legend(pen, [["valley, dark: more reg", row(mixed(LOW_REG, HIGH_REG, 0.8))], ["a run", (x, y) => dot(pen, x, y, NOISE, 3)]], 2, 10);
     if (along) {
       text(pen, "circle: twice the predicted width √lr σ", 2, 30);
     } else {

@@ -56,7 +56,8 @@ def cloud_in_space(
 {slider("noise_std", "noise σ", STDS, noise_std)}
 {speed_slider()}
 </div>
-<p class="labelnoise-hint">Drag the left picture, or use the arrow keys on it, to turn it. Another noise starts anew.</p>"""
+<p class="labelnoise-hint">Drag the left picture, or use the arrow keys on it, to turn it. In its corner is the cloud seen along
+the valley, with a circle of twice the predicted width; grey is the shadow on the floor. Another noise starts anew.</p>"""
     text = (
         f"A cloud of {particles} runs of label-noise SGD on h = (u v, v² + w²), from u = {as_text(u)}, "
         f"with lr = {as_text(lr)}, σ = {as_text(noise_std)}"

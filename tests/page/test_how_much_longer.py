@@ -125,7 +125,7 @@ class TestInABrowser:
             expect(page.get_by_role("button", name="Reveal")).to_be_focused()
             page.keyboard.press("Enter")
             expect(said).to_contain_text("Measured just now: 4.0", timeout=30_000)
-            expect(said).to_contain_text("You said 3. The law, lr² σ² t / B the same, says 4, and with the training error")
+            expect(said).to_contain_text("You said 3. The law predicts 4; the error that the jitter itself makes adds a little")
             expect(page.get_by_role("status")).to_contain_text("Measured just now")
             expect(axis).to_have_count(2)
             expect(slider).to_be_disabled()

@@ -111,11 +111,16 @@ class TestHand:
         def act(page):
             for role, name in (
                 *(("button", one) for one in ("Start", "Start again", "Other noise")),
+                ("group", None),  # the terms, closed until Enter
                 *(("checkbox", f"({term})") for term in ("0, 0", "1, 0", "0, 1", "2, 0", "1, 1")),
                 ("combobox", "noise"),
                 *(("slider", one) for one in ("u on the valley", "distance across", "speed")),
             ):
                 page.keyboard.press("Tab")
+                if role == "group":
+                    expect(page.locator("summary")).to_be_focused()
+                    page.keyboard.press("Enter")
+                    continue
                 expect(page.get_by_role(role, name=name, exact=role != "checkbox")).to_be_focused()
             before = advance(page, 0)
             page.get_by_role("slider", name="u on the valley").press("ArrowRight")
@@ -188,6 +193,7 @@ class TestCloud:
         cases = {"0, 1": True, "2, 0": True, "1, 1": False, "0, 0": False}
 
         def act(page):
+            page.locator("summary").click()
             full = advance(page, 800)["expected"]
             pull = LR * (1.7**2 + 1.7**-2)
             for term, drives in cases.items():

@@ -149,7 +149,9 @@ class TestInABrowser:
             expect(page.get_by_role("button", name="Pause")).to_be_visible()
             expect(page.get_by_role("status")).to_contain_text("Running. Step")
             page.get_by_role("slider", name="speed").press("End")  # goes on, faster
-            expect(page.locator(".labelnoise-readout")).to_contain_text("The cloud has come to the flat point", timeout=60_000)
+            expect(page.locator(".labelnoise-readout")).to_contain_text(
+                "The cloud has come to the widest point", timeout=60_000
+            )
             expect(play).to_be_visible()
             expect(page.get_by_role("status")).to_contain_text("Paused. Step")
             assert picture.screenshot() != before
