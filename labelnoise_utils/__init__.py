@@ -46,6 +46,7 @@ from .simplicity import (
     one_data_point,
     random_two_kinks,
     regularizer_by_unit,
+    several_data_points,
     unit_classes,
 )
 from .theory import (
@@ -121,6 +122,7 @@ __all__ = [
     "regularizer_by_module",
     "regularizer_by_parameter",
     "regularizer_by_unit",
+    "several_data_points",
     "sgd_draws",
     "stationary_variance",
     "tangential_curvature",

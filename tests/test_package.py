@@ -125,6 +125,7 @@ def public_calls():
     yield "unit_classes", lambda: ln.unit_classes(*sigmoidal, tol=0.1)
     yield "UnitClasses", lambda: ln.UnitClasses(**vars(ln.unit_classes(*sigmoidal, tol=0.1)))
     yield "one_data_point", lambda: ln.one_data_point.network([1.0, 2.0], torch.ones(1, 2), "tanh")
+    yield "several_data_points", lambda: ln.several_data_points.descend([(torch.ones(1, 2), torch.ones(1))], 3)
     yield "check", lambda: ln.check("one", 1, 1)
     yield "push", lambda: ln.push(u=1.2, distance=-0.3)._repr_html_()
     yield "cloud_in_space", lambda: ln.cloud_in_space(seed=3)._repr_html_()
