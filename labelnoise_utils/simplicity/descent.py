@@ -5,7 +5,8 @@ unit, and the k labels tie the blocks together through the Jacobian. That makes 
 unit, and one k x k system for each network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ SHIFTS = (0.0, *(4.0**power for power in range(-5, 6)))  # added to the Hessian 
 LENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # parts of a step that are tried
 LONGEST = 1.0  # step in theta
 CONVERGED = 1e-9
+NEGATIVE = 1e-6  # how far below 0 a curvature counts: those of saturated values are 0 up to rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +110,7 @@ class Descent:
         models: a network for each data set; of each pair (w, c), (-w, -c), which are the same unit, it has the one with c >= 0.
         slopes: (b,), the largest entry of the gradient of k reg along the manifold. At most 1e-9 where the network came to
             rest; larger where it was still moving, for example since reg has no minimum there and a weight grows for ever.
-        indices: (b, m), the number of negative eigenvalues of each unit's Hessian of Gamma, in (w, c).
+        indices: (b, m), the number of eigenvalues below -1e-6 of each unit's Hessian of Gamma, in (w, c).
     """
 
     models: list[TwoLayerSigmoidal]
@@ -154,7 +156,8 @@ def descend(data: Sequence[Data], width: int, *, seed: int = 0, steps: int = 300
     theta = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     for number, (x, _) in enumerate(data):
         theta[number, :, x.shape[1] : -1] = 0
-    theta, slopes, indices = _descend(batch, theta, steps)
+    with _one_thread():
+        theta, slopes, indices = _descend(batch, theta, steps)
     theta *= torch.where(theta[..., -1:] < 0, -1, 1)
     models = []
     for (x, _), units in zip(data, theta, strict=True):
@@ -163,6 +166,17 @@ def descend(data: Sequence[Data], width: int, *, seed: int = 0, steps: int = 300
             models[-1].w.copy_(units[:, : x.shape[1]])
             models[-1].c.copy_(units[:, -1])
     return Descent(models, slopes, indices)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Many small matrices: several threads wait for each other longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _descend(batch: Batch, theta: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -190,7 +204,7 @@ def _descend(batch: Batch, theta: torch.Tensor, steps: int) -> tuple[torch.Tenso
         _, jacobian = part.outputs(now)
         gradient, hessian = part.lagrangian(now, jacobian)
         values, vectors = torch.linalg.eigh(hessian)
-        slopes[left], index[left] = gradient.abs().amax(dim=(1, 2)), (values < 0).sum(dim=2)
+        slopes[left], index[left] = gradient.abs().amax(dim=(1, 2)), (values < -NEGATIVE).sum(dim=2)
         step = _step(part, gradient, jacobian, values, vectors)
         step *= (LONGEST / step.norm(dim=(1, 2), keepdim=True)).clamp(max=1)
         theta[left] = _searched(part, now, step, (gradient * step).sum(dim=(1, 2)))
