@@ -7,6 +7,7 @@ from .longer import how_much_longer
 from .network import live_network
 from .push import push
 from .sensing import live_sensing
+from .solutions import live_solutions
 from .space import cloud_in_space
 from .stage import LiveFigure
 from .units import live_units
@@ -22,6 +23,7 @@ __all__ = [
     "how_much_longer",
     "live_network",
     "live_sensing",
+    "live_solutions",
     "live_units",
     "playground",
     "plots",

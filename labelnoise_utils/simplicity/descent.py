@@ -15,7 +15,13 @@ from ..arguments import as_examples, as_integer
 from ..models import TwoLayerSigmoidal
 
 Data = tuple[torch.Tensor, torch.Tensor]
-SHIFTS = (0.0, *(4.0**power for power in range(-5, 6)))  # added to the Hessian until it is positive along the manifold
+SHIFTS = (
+    0.0,
+    1e-8,
+    1e-6,
+    1e-4,
+    *(4.0**power for power in range(-5, 6)),
+)  # added to the Hessian until it is positive along the manifold
 LENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # parts of a step that are tried
 LONGEST = 1.0  # step in theta
 CONVERGED = 1e-9
