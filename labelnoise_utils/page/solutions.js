@@ -5,6 +5,7 @@ const SADDLE = "#000000";
 const SHADES = ["#ffffff", "#eef3f8", "#c3d9ea", "#8fb8d8", "#5c98c6"]; // by the number of solutions; more are as the last
 const CELLS = 60;
 const POINTS = 160;
+const REACH = 3.4; // of w . x in the picture of the values
 
 function makeSolutions(root) {
   const { most } = JSON.parse(root.dataset.settings);
@@ -32,14 +33,14 @@ function makeSolutions(root) {
     };
   };
 
-  // The map is even in the second price: a row of cells and its mirror image at once.
+  // The map is even in the second price: a row of cells and its mirror image at once, from the middle outwards.
   const startMap = (length) => {
     map = { length, shades: new Array(CELLS * CELLS).fill(null), next: 0 };
   };
   const fillMap = () => {
     const began = performance.now();
     while (map.next < (CELLS * CELLS) / 2 && performance.now() - began < BUDGET) {
-      const [row, column] = [Math.floor(map.next / CELLS), map.next % CELLS];
+      const [row, column] = [CELLS / 2 - 1 - Math.floor(map.next / CELLS), map.next % CELLS];
       const prices = [((column + 0.5) * most) / CELLS, ((row + 0.5) * most) / CELLS - most / 2];
       const units = solve(prices, [1, map.length], 60);
       const shade = units.some(({ index }) => index === 0) ? MINIMUM : SHADES[Math.min(units.length, SHADES.length - 1)];
@@ -66,22 +67,23 @@ function makeSolutions(root) {
     const right = x(most);
     const short = { ...surface, box: { ...box, right, top: y(most / 2) } };
     axes(short, [0, 0.5, 1].map((p) => [x(p), `${p}`]), [-0.5, 0, 0.5].map((p) => [y(p), `${p}`]), "price μ₁", "price μ₂");
-    const names = ["0", "1", "2", "3", "4"].map((words, k) => [words, swatch(pen, SHADES[k])]);
-    legend(pen, [...names.slice(1, 3), names[4], ["with a minimum", swatch(pen, MINIMUM)]], box.left - 40, 12);
-    text(pen, "solutions", box.left - 34, 30);
+    const shades = [["1", SHADES[1]], ["2", SHADES[2]], ["4 solutions", SHADES[4]], ["a minimum among them", MINIMUM]];
+    legend(pen, shades.map(([words, shade]) => [words, swatch(pen, shade)]), box.left - 44, 12);
   };
 
   const drawSquare = (surface, units) => {
     const { pen, box } = surface;
-    const size = Math.min(box.right - box.left, box.bottom - box.top);
-    const x = (h) => box.left + (size * (h + 1.08)) / 2.16;
-    const y = (h) => box.bottom - (size * (h + 1.08)) / 2.16;
+    // By w . x = atanh h, since the values of most solutions are close to 1 or -1.
+    const place = (h) => Math.max(-REACH, Math.min(REACH, Math.atanh(h))) / REACH;
+    const x = (h) => (box.left + box.right) / 2 + ((box.right - box.left) / 2 - 8) * place(h);
+    const y = (h) => (box.top + box.bottom) / 2 - ((box.bottom - box.top) / 2 - 8) * place(h);
     const { prices, norms } = state();
     const signs = prices.map((price) => (price < 0 ? -1 : 1));
     const mu = prices.map(Math.abs);
-    line(pen, [[x(-1), y(-1)], [x(1), y(-1)], [x(1), y(1)], [x(-1), y(1)], [x(-1), y(-1)]], { colour: "#bbb" });
+    line(pen, [[x(-1), y(0)], [x(1), y(0)]], { colour: "#ddd" });
+    line(pen, [[x(0), y(-1)], [x(0), y(1)]], { colour: "#ddd" });
     for (const branch of branchesFor(mu, norms)) {
-      const way = Array.from({ length: 121 }, (_, i) => unitOn(branch, Math.max(1e-3, i / 120), mu, norms).h);
+      const way = Array.from({ length: 121 }, (_, i) => unitOn(branch, Math.max(branch.start ? 0 : 1e-3, i / 120), mu, norms).h);
       line(pen, way.map(([a, b]) => [x(signs[0] * a), y(signs[1] * b)]), { colour: "#9a9a9a" });
     }
     for (const { c, h, index } of units) {
@@ -100,9 +102,8 @@ function makeSolutions(root) {
       last = py;
       text(pen, `c = ${c.toFixed(2)}`, x(h[0]) + (inside ? -13 : 13), py, { align: inside ? "right" : "left", ground: true });
     }
-    const ticks = [-1, -0.5, 0, 0.5, 1];
-    const short = { ...surface, box: { ...box, right: box.left + size, top: box.bottom - size } };
-    axes(short, ticks.map((h) => [x(h), `${h}`]), ticks.map((h) => [y(h), `${h}`]), "value h₁", "value h₂");
+    const ticks = [-0.99, -0.9, -0.5, 0, 0.5, 0.9, 0.99];
+    axes(surface, ticks.map((h) => [x(h), `${h}`]), ticks.map((h) => [y(h), `${h}`]), "value h₁", "value h₂");
     const square = (px, py) => {
       pen.fillStyle = MINIMUM;
       pen.fillRect(px - 6, py - 6, 12, 12);
@@ -125,7 +126,7 @@ function makeSolutions(root) {
   const draw = () => {
     const { prices, norms } = state();
     const units = solve(prices, norms);
-    const [left, right] = [clear(plane, 42), clear(square, 24)];
+    const [left, right] = [clear(plane, 28), clear(square, 28)];
     if (left) drawPlane(left);
     if (right) drawSquare(right, units);
     readout.textContent = words(units);
@@ -148,11 +149,11 @@ function makeSolutions(root) {
   };
 
   makeDraggable(plane, (px, py) => {
-    const { x, y } = scale(makeBox(plane.clientWidth, plane.clientHeight, 42));
+    const { x, y } = scale(makeBox(plane.clientWidth, plane.clientHeight, 28));
     const { prices: [first, second] } = state();
     return Math.hypot(px - x(first), py - y(second)) < 24;
   }, (px, py) => {
-    const { first, second } = scale(makeBox(plane.clientWidth, plane.clientHeight, 42));
+    const { first, second } = scale(makeBox(plane.clientWidth, plane.clientHeight, 28));
     controls.set("first", first(px));
     controls.set("second", second(py));
     changed(false);

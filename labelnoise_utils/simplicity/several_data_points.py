@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import root
 
-from ..arguments import as_between, as_count, as_integer, as_positive
+from ..arguments import as_count, as_integer, as_positive
 from ..models import TwoLayerSigmoidal
 from ..models.two_layer_sigmoidal import Sigmoid, check_activation
 from .descent import Descent, descend
@@ -218,43 +219,69 @@ def first_order(k: int, activation: Sigmoid = "tanh", *, scale: float = 0.02) ->
     return _many(found, mu, np.eye(k), activation)
 
 
-def second_order(k: int, *, value: float = 0.92) -> ManyClasses:
-    """A strict local minimum of reg on k data points with ``2^(k-2)`` classes, one unit in each.
+def second_order(k: int, activation: Sigmoid = "tanh") -> ManyClasses:
+    """A strict local minimum of reg on k data points with ``2^(k-2)`` classes of tanh units, or ``2^(k-1)`` of logistic ones.
 
-    Squared lengths of the inputs: 1, 0.3, and ``12.5 (k - 2)`` for all others. All units have the same c and the values
-    ``(value, 0, +-h, ..., +-h)``, with every word of signs; ``mu = (mu_1, 0, ..., 0)``. With ``1 / |x_j|^2`` adding up
-    to 0.08 over the others, ``c^2`` solves ``2 (1.3 - value^4) c^4 - 2 value^2 c^2 + 0.04 = 0``, which does not contain k, and
-    ``h^2 = 1 - 1 / (25 (k - 2) c^2)``.
+    One unit in each class. Tanh: squared lengths 1, 0.3, and ``12.5 (k - 2)`` for all others; all units have the same c and
+    the values ``(0.92, 0, +-h, ..., +-h)``, with every word of signs; ``mu = (mu_1, 0, ..., 0)``. As ``1 / |x_j|^2`` adds
+    up to 0.08 over the others, ``c^2`` solves ``2 (1.3 - 0.92^4) c^4 - 2 0.92^2 c^2 + 0.04 = 0``, which does not contain k,
+    and ``h^2 = 1 - 1 / (25 (k - 2) c^2)``.
+
+    Logistic: squared lengths 1, and ``20 (k - 1)`` for all others; all units have the same c, near 5/2, the value 1/5 on the
+    first point, and on each of the others one of two values, near 0 and near 1. Their price, near ``2 / (c^3 |x_j|^2)``,
+    is the one at which both values ask for the same c.
 
     Args:
-        k: number of data points, 3 to 10.
-        value: of all units on the first one, in (0, 1). Not every value gives a minimum.
+        k: number of data points, 3 to 10 for tanh, 2 to 10 for the logistic.
+        activation: of the units.
 
     Returns:
         The network, on inputs along the axes; its labels are ``model(x)``.
 
     Raises:
-        TypeError: if k is no integer, or ``value`` no number.
-        ValueError: if k is out of its range, or no such unit has this value.
+        TypeError: if k is no integer.
+        ValueError: if k is out of its range, or the activation is unknown.
 
     Source: ours; chapter "Add data points".
 
-    >>> len(second_order(5).units)
-    8
+    >>> len(second_order(5).units), len(second_order(5, "logistic").units)
+    (8, 16)
     """
-    k, value = as_count("k", k, 3, 10), as_between("value", value, 0, 1)
-    a, b, total = 1.3 - value**4, value**2, 0.08
-    under = b**2 - total * a
-    if under < 0 or not 0 < value < 1:
-        raise ValueError(f"value must be such that a unit has it, got {value:g}")
-    square = (b + under**0.5) / (2 * a)
-    norms = np.array([1.0, 0.3] + [(k - 2) / total] * (k - 2))
-    other = (1 - 1 / (2 * square * norms[2])) ** 0.5
+    check_activation(activation)
+    if activation == "logistic":
+        return _logistic_minimum(as_count("k", k, 2, 10))
+    k = as_count("k", k, 3, 10)
+    value, short, total = 0.92, 0.3, 0.08
+    a, b = 1 + short - value**4, value**2
+    square = (b + (b**2 - total * a) ** 0.5) / (2 * a)
+    norms = np.array([1.0, short] + [(k - 2) / total] * (k - 2))
     words = np.array(list(itertools.product([1, -1], repeat=k - 2)), dtype=float)
-    rest = np.hstack([np.tile([square**0.5, value, 0.0], (len(words), 1)), other * words])
+    same = np.tile([square**0.5, value, 0.0], (len(words), 1))
     mu = np.zeros(k)
     mu[0] = (2 - 4 * square * (1 - b)) * value / square**0.5
-    return _many(rest, mu, np.diag(norms**0.5), "tanh")
+    units = np.hstack([same, (1 - 1 / (2 * square * norms[2])) ** 0.5 * words])
+    return _many(units, mu, np.diag(norms**0.5), activation)
+
+
+def _logistic_minimum(k: int) -> ManyClasses:
+    first, norm = 0.2, 20.0 * (k - 1)
+
+    def price_of_first(c: float) -> float:
+        return 2 * first * (1 + c**2 * (1 - first) * (1 - 2 * first)) / c
+
+    def equations(unknown: np.ndarray) -> list[float]:
+        c, low, high, price = unknown
+        cubics = [2 * h * (1 + c**2 * norm * (1 - h) * (1 - 2 * h)) - c * price for h in (low, high)]
+        asked = [2 * c * norm * (h * (1 - h)) ** 2 - price * h for h in (low, high)]
+        rest = 2 * c * (first * (1 - first)) ** 2 - price_of_first(c) * first
+        return [*cubics, asked[0] - asked[1], rest + (k - 1) * asked[0]]
+
+    start = 2.5, 1 / (2.5**4 * norm**2), 1 - 1 / (2.5**2 * norm), 2 / (2.5**3 * norm)
+    c, low, high, price = root(equations, start, tol=1e-15).x
+    mu = np.array([price_of_first(c)] + [price] * (k - 1))
+    norms = np.array([1.0] + [norm] * (k - 1))
+    units = np.array([[c, first, *word] for word in itertools.product([high, low], repeat=k - 1)])
+    return _many(newton(units, mu, norms, "logistic")[0], mu, np.diag(norms**0.5), "logistic")
 
 
 def _many(found: np.ndarray, mu: np.ndarray, x: np.ndarray, activation: Sigmoid) -> ManyClasses:

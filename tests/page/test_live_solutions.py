@@ -79,7 +79,7 @@ class TestHand:
             plane = page.get_by_role("img").nth(0)
             plane.scroll_into_view_if_needed()
             size = plane.bounding_box()
-            unit = min(size["width"] - 62, size["height"] - 82) / 1.2
+            unit = min(size["width"] - 62, size["height"] - 68) / 1.2
 
             def at(first, second):
                 return size["x"] + 50 + unit * first, size["y"] + size["height"] - 40 - unit * (second + 0.6)

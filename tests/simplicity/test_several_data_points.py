@@ -138,6 +138,17 @@ class TestManyClasses:
         assert values[0] > 0.005
         assert (S.lagrangian(many.units, many.multipliers, sq_norms(many.x)).index == 0).all()
 
+    @pytest.mark.parametrize("k", range(2, 8))
+    def test_second_order_logistic_too(self, k):
+        many = S.second_order(k, "logistic")
+        at = S.lagrangian(many.units, many.multipliers, sq_norms(many.x), "logistic")
+        assert len(ln.unit_classes(many.model, many.x, tol=0.05).sizes) == 2 ** (k - 1)
+        assert at.gradient.abs().max() < 1e-11 and (at.index == 0).all()
+        assert ln.tangential_gradient(many.model, many.x).norm() < 1e-12
+        # Small, since a unit near 0 hardly feels its weights; rounding is far smaller still.
+        assert ln.tangential_curvature(many.model, many.x)[0][0] > 1e-9
+        assert many.units[:, 0] == pytest.approx(2.5, abs=0.01) and many.units[:, 1] == pytest.approx(0.2, abs=1e-6)
+
     def test_second_order_in_more_dimensions_and_turned(self):
         """Only the lengths of independent inputs enter."""
         many = S.second_order(4)
@@ -198,7 +209,8 @@ class TestWhatIsRefused:
             (lambda: S.second_order(2), ValueError, "k must be at least 3"),
             (lambda: S.second_order(11), ValueError, "k must be at most 10"),
             (lambda: S.second_order(3.0), TypeError, "k must be an integer"),
-            (lambda: S.second_order(3, value=0.1), ValueError, "value must be such that a unit has it"),
+            (lambda: S.second_order(1, "logistic"), ValueError, "k must be at least 2"),
+            (lambda: S.second_order(3, "relu"), ValueError, "activation must be one of"),
             (lambda: S.descend([], 3), ValueError, "at least one data set"),
             (lambda: S.descend([(torch.ones(2, 1), torch.ones(3))], 3), ValueError, "x and y must have shapes"),
             (lambda: S.descend([(torch.ones(2, 1), torch.ones(2))], 0), ValueError, "width must be at least 1"),
