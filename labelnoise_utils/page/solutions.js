@@ -3,14 +3,14 @@
 const MINIMUM = "#009E73";
 const SADDLE = "#000000";
 const SHADES = ["#ffffff", "#eef3f8", "#c3d9ea", "#8fb8d8", "#5c98c6"]; // by the number of solutions; more are as the last
-const CELLS = 60;
+const CELLS = 72;
 const POINTS = 160;
 const REACH = 3.4; // of w . x in the picture of the values
 
 function makeSolutions(root) {
   const { most } = JSON.parse(root.dataset.settings);
   const controls = readControls(root);
-  const [plane, square] = root.querySelectorAll("canvas");
+  const [plane, values] = root.querySelectorAll("canvas");
   const readout = root.querySelector(".labelnoise-readout");
   const status = root.querySelector("[role=status]");
   let map; // { length, shades: one for each cell, a row of cells after the other }
@@ -62,52 +62,56 @@ function makeSolutions(root) {
     });
     line(pen, [[x(0), y(0)], [x(most), y(0)]], { colour: GREY, dash: [3, 3] });
     const { prices: [first, second] } = state();
-    dot(pen, x(first), y(second), "#0072B2", 8);
-    ring(pen, x(first), y(second));
+    ring(pen, x(first), y(second)); // open, so that the shade below it is seen
+    dot(pen, x(first), y(second), "#0072B2", 3);
     const right = x(most);
     const short = { ...surface, box: { ...box, right, top: y(most / 2) } };
-    axes(short, [0, 0.5, 1].map((p) => [x(p), `${p}`]), [-0.5, 0, 0.5].map((p) => [y(p), `${p}`]), "price μ₁", "price μ₂");
-    const shades = [["1", SHADES[1]], ["2", SHADES[2]], ["4 solutions", SHADES[4]], ["a minimum among them", MINIMUM]];
+    axes(short, [0, 0.25, 0.5, 0.75, 1].map((p) => [x(p), `${p}`]), [-0.5, -0.25, 0, 0.25, 0.5].map((p) => [y(p), `${p}`]), "price μ₁", "price μ₂");
+    const shades = [["1", SHADES[1]], ["2", SHADES[2]], ["4 solutions", SHADES[4]], ["minimum", MINIMUM]];
     legend(pen, shades.map(([words, shade]) => [words, swatch(pen, shade)]), box.left - 44, 12);
   };
 
-  const drawSquare = (surface, units) => {
+  const drawValues = (surface, units) => {
     const { pen, box } = surface;
+    const square = (px, py) => {
+      pen.fillStyle = MINIMUM;
+      pen.fillRect(px - 6, py - 6, 12, 12);
+    };
     // By w . x = atanh h, since the values of most solutions are close to 1 or -1.
-    const place = (h) => Math.max(-REACH, Math.min(REACH, Math.atanh(h))) / REACH;
+    const place = (h) => Math.max(-20, Math.min(20, Math.atanh(h))) / REACH;
     const x = (h) => (box.left + box.right) / 2 + ((box.right - box.left) / 2 - 8) * place(h);
     const y = (h) => (box.top + box.bottom) / 2 - ((box.bottom - box.top) / 2 - 8) * place(h);
     const { prices, norms } = state();
     const signs = prices.map((price) => (price < 0 ? -1 : 1));
     const mu = prices.map(Math.abs);
-    line(pen, [[x(-1), y(0)], [x(1), y(0)]], { colour: "#ddd" });
-    line(pen, [[x(0), y(-1)], [x(0), y(1)]], { colour: "#ddd" });
+    line(pen, [[box.left, y(0)], [box.right, y(0)]], { colour: "#ddd" });
+    line(pen, [[x(0), box.top], [x(0), box.bottom]], { colour: "#ddd" });
+    pen.save();
+    pen.beginPath();
+    pen.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+    pen.clip();
     for (const branch of branchesFor(mu, norms)) {
       const way = Array.from({ length: 121 }, (_, i) => unitOn(branch, Math.max(branch.start ? 0 : 1e-3, i / 120), mu, norms).h);
       line(pen, way.map(([a, b]) => [x(signs[0] * a), y(signs[1] * b)]), { colour: "#9a9a9a" });
     }
-    for (const { c, h, index } of units) {
+    // Each c in a column beside the marks, with a line to its mark.
+    const order = [...units].sort((a, b) => b.h[1] - a.h[1] || b.c - a.c);
+    const side = units.reduce((sum, { h }) => sum + h[0], 0) < 0 ? 1 : -1;
+    const column = (box.left + box.right) / 2 + (side * (box.right - box.left)) / 5;
+    order.forEach(({ c, h }, k) => {
+      const row = (box.top + box.bottom) / 2 + 20 * (k - (units.length - 1) / 2);
+      line(pen, [[column - 6 * side, row], [x(h[0]), y(h[1])]], { colour: "#0072B2", width: 0.7 });
+      text(pen, `c = ${c.toFixed(2)}`, column, row, { align: side < 0 ? "right" : "left", ground: true });
+    });
+    pen.restore();
+    for (const { h, index } of units) {
       const [px, py] = [x(h[0]), y(h[1])];
-      if (index === 0) {
-        pen.fillStyle = MINIMUM;
-        pen.fillRect(px - 6, py - 6, 12, 12);
-      } else if (index === 1) dot(pen, px, py, SADDLE, 5);
+      if (index === 0) square(px, py);
+      else if (index === 1) dot(pen, px, py, SADDLE, 5);
       else ring(pen, px, py);
-    }
-    // The words beside the marks, kept apart.
-    let last = Infinity;
-    for (const { c, h } of [...units].sort((a, b) => a.h[1] - b.h[1])) {
-      const inside = x(h[0]) > x(0.1);
-      const py = Math.min(y(h[1]), last - 15);
-      last = py;
-      text(pen, `c = ${c.toFixed(2)}`, x(h[0]) + (inside ? -13 : 13), py, { align: inside ? "right" : "left", ground: true });
     }
     const ticks = [-0.99, -0.9, -0.5, 0, 0.5, 0.9, 0.99];
     axes(surface, ticks.map((h) => [x(h), `${h}`]), ticks.map((h) => [y(h), `${h}`]), "value h₁", "value h₂");
-    const square = (px, py) => {
-      pen.fillStyle = MINIMUM;
-      pen.fillRect(px - 6, py - 6, 12, 12);
-    };
     legend(pen, [["saddle of Γ", (px, py) => dot(pen, px, py, SADDLE, 5)], ["minimum", square]], box.left - 40, 12);
   };
 
@@ -126,13 +130,13 @@ function makeSolutions(root) {
   const draw = () => {
     const { prices, norms } = state();
     const units = solve(prices, norms);
-    const [left, right] = [clear(plane, 28), clear(square, 28)];
+    const [left, right] = [clear(plane, 28), clear(values, 28)];
     if (left) drawPlane(left);
-    if (right) drawSquare(right, units);
+    if (right) drawValues(right, units);
     readout.textContent = words(units);
     const places = units.map(({ c, h, index }) => `c = ${inWords(c)}, h = (${h.map(inWords).join(", ")}), index ${index}`);
     plane.setAttribute("aria-label", `Plane of the two prices, shaded by the number of solutions; the point at ${prices.map(inWords).join(", ")} can be dragged.`);
-    square.setAttribute("aria-label", `Plane of the values h₁ and h₂ with ${units.length} solutions: ${places.join("; ") || "none"}.`);
+    values.setAttribute("aria-label", `Plane of the values h₁ and h₂ with ${units.length} solutions: ${places.join("; ") || "none"}.`);
     return units;
   };
   const wake = whileSeen(root, () => {

@@ -4,9 +4,9 @@ from ..arguments import as_between
 from .controls import as_text
 from .stage import LiveFigure, canvas, live_figure, slider
 
-MOST = 1.2
-FIRST = tuple(k / 100 for k in range(121))
-SECOND = tuple(k / 100 for k in range(-60, 61))
+MOST = 1.0
+FIRST = tuple(k / 100 for k in range(101))
+SECOND = tuple(k / 100 for k in range(-50, 51))
 LENGTHS = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 5.0, 10.0)
 
 
@@ -22,7 +22,7 @@ def live_solutions(*, prices: tuple[float, float] = (0.4, 0.02), sq_norm: float 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside.
 
     Args:
-        prices: mu at first, from 0 to 1.2 and from -0.6 to 0.6.
+        prices: mu at first, from 0 to 1 and from -1/2 to 1/2.
         sq_norm: squared length of the second data point at first, 0.03 to 10.
 
     Returns:

@@ -38,8 +38,8 @@ class TestHtml:
     @pytest.mark.parametrize(
         ("settings", "error", "message"),
         [
-            (dict(prices=(1.3, 0)), ValueError, r"prices\[0\] must lie between 0 and 1.2"),
-            (dict(prices=(1, -0.7)), ValueError, r"prices\[1\] must lie between -0.6 and 0.6"),
+            (dict(prices=(1.3, 0)), ValueError, r"prices\[0\] must lie between 0 and 1,"),
+            (dict(prices=(1, -0.7)), ValueError, r"prices\[1\] must lie between -0.5 and 0.5"),
             (dict(prices=0.4), TypeError, "prices must be a pair"),
             (dict(prices=("a", 0)), TypeError, r"prices\[0\] must be a number"),
             (dict(sq_norm=0), ValueError, "sq_norm must lie between 0.03 and 10"),
@@ -79,10 +79,10 @@ class TestHand:
             plane = page.get_by_role("img").nth(0)
             plane.scroll_into_view_if_needed()
             size = plane.bounding_box()
-            unit = min(size["width"] - 62, size["height"] - 68) / 1.2
+            unit = min(size["width"] - 62, size["height"] - 68) / 1.0
 
             def at(first, second):
-                return size["x"] + 50 + unit * first, size["y"] + size["height"] - 40 - unit * (second + 0.6)
+                return size["x"] + 50 + unit * first, size["y"] + size["height"] - 40 - unit * (second + 0.5)
 
             assert len(solutions(page)[0]) == 4
             page.mouse.move(*at(0.4, 0.02))
@@ -105,8 +105,8 @@ class TestHand:
             expect(said).to_contain_text("One is a minimum of Γ")
             page.get_by_role("slider", name="price μ₁").press("End")
             page.get_by_role("slider", name="price μ₂").press("End")
-            expect(page.get_by_role("status")).to_contain_text("At prices 1.2 and 0.6")
-            assert solutions(page)[0].shape == S.units([1.2, 0.6], [1.0, 0.1]).shape
+            expect(page.get_by_role("status")).to_contain_text("At prices 1 and 0.5")
+            assert solutions(page)[0].shape == S.units([1.0, 0.5], [1.0, 0.1]).shape
             page.get_by_role("slider", name="|x₂|²").press("End")
             expect(page.get_by_role("status")).to_contain_text("|x₂|² = 10")
             expect(page.get_by_role("img").nth(1)).to_have_attribute("aria-label", re.compile("solution.*index"))
