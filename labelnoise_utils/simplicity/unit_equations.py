@@ -26,8 +26,10 @@ def as_vectors(multipliers: Vector, sq_norms: Vector, *, most: int | None = None
     Raises:
         ValueError: if they are no vectors of the same length, not finite, or a squared norm is not positive.
     """
-    given = (one.detach() if isinstance(one, torch.Tensor) else one for one in (multipliers, sq_norms))
-    mu, norms = (np.array(one, dtype=float) for one in given)
+    mu, norms = (
+        np.array(one.detach() if isinstance(one, torch.Tensor) else list(map(float, one))) for one in (multipliers, sq_norms)
+    )
+    mu, norms = mu.astype(float), norms.astype(float)
     if mu.ndim != 1 or not len(mu) or norms.shape != mu.shape:
         raise ValueError(f"multipliers and sq_norms must be vectors of the same length, got {mu.shape} and {norms.shape}")
     if most is not None and len(mu) > most:
