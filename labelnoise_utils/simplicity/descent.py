@@ -25,6 +25,7 @@ SHIFTS = (
 LENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # parts of a step that are tried
 LONGEST = 1.0  # step in theta
 CONVERGED = 1e-9
+FITTED = 1e-13  # largest error that counts as none
 NEGATIVE = 1e-6  # how far below 0 a curvature counts: those of saturated values are 0 up to rounding
 
 
@@ -92,9 +93,11 @@ class Batch:
         return gradient - torch.einsum("bn,bnmp->bmp", mu[:, 0], jacobian), hessian
 
     def fitted(self, theta: torch.Tensor, steps: int) -> torch.Tensor:
-        """Theta after Gauss-Newton steps to zero error, each the shortest one, at most half a unit long."""
+        """Theta after at most so many Gauss-Newton steps to zero error, each the shortest one, at most half a unit long."""
         for _ in range(steps):
             error, jacobian = self.outputs(theta)
+            if error.abs().max() < FITTED:
+                break
             rows = jacobian.flatten(2)
             step = (rows.mT @ torch.linalg.solve(self._full(rows @ rows.mT), error)[..., None])[..., 0].view_as(theta)
             theta = theta - step * (0.5 / step.norm(dim=(1, 2), keepdim=True)).clamp(max=1)
