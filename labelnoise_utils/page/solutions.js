@@ -3,7 +3,7 @@
 const MINIMUM = "#009E73";
 const SADDLE = "#000000";
 const SHADES = ["#ffffff", "#eef3f8", "#c3d9ea", "#8fb8d8", "#5c98c6"]; // by the number of solutions; more are as the last
-const CELLS = 72;
+const CELLS = 60;
 const POINTS = 160;
 const REACH = 3.4; // of w . x in the picture of the values
 
@@ -42,7 +42,7 @@ function makeSolutions(root) {
     while (map.next < (CELLS * CELLS) / 2 && performance.now() - began < BUDGET) {
       const [row, column] = [CELLS / 2 - 1 - Math.floor(map.next / CELLS), map.next % CELLS];
       const prices = [((column + 0.5) * most) / CELLS, ((row + 0.5) * most) / CELLS - most / 2];
-      const units = solve(prices, [1, map.length], 60);
+      const units = solve(prices, [1, map.length], 40);
       const shade = units.some(({ index }) => index === 0) ? MINIMUM : SHADES[Math.min(units.length, SHADES.length - 1)];
       map.shades[row * CELLS + column] = map.shades[(CELLS - 1 - row) * CELLS + column] = shade;
       map.next += 1;
@@ -141,7 +141,8 @@ function makeSolutions(root) {
   };
   const wake = whileSeen(root, () => {
     const isUnfinished = fillMap();
-    draw();
+    const surface = clear(plane, 28);
+    if (surface) drawPlane(surface);
     return isUnfinished;
   });
   const changed = (aloud) => {
