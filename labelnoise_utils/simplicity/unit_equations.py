@@ -27,7 +27,8 @@ def as_vectors(multipliers: Vector, sq_norms: Vector, *, most: int | None = None
         ValueError: if they are no vectors of the same length, not finite, or a squared norm is not positive.
     """
     mu, norms = (
-        np.array(one.detach() if isinstance(one, torch.Tensor) else list(map(float, one))) for one in (multipliers, sq_norms)
+        np.array(one.detach().numpy() if isinstance(one, torch.Tensor) else list(map(float, one)))
+        for one in (multipliers, sq_norms)
     )
     mu, norms = mu.astype(float), norms.astype(float)
     if mu.ndim != 1 or not len(mu) or norms.shape != mu.shape:
