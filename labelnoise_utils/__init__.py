@@ -14,6 +14,7 @@ from .page import (
     live_hand_over,
     live_network,
     live_sensing,
+    live_solutions,
     live_units,
     playground,
     plots,
@@ -50,6 +51,7 @@ from .simplicity import (
     one_data_point,
     random_two_kinks,
     regularizer_by_unit,
+    several_data_points,
     unit_classes,
 )
 from .theory import (
@@ -110,6 +112,7 @@ __all__ = [
     "live_hand_over",
     "live_network",
     "live_sensing",
+    "live_solutions",
     "live_units",
     "matrix_sensing",
     "minimal_interpolant",
@@ -129,6 +132,7 @@ __all__ = [
     "regularizer_by_module",
     "regularizer_by_parameter",
     "regularizer_by_unit",
+    "several_data_points",
     "sgd_draws",
     "stationary_variance",
     "tangential_curvature",

@@ -8,6 +8,7 @@ from .longer import how_much_longer
 from .network import live_network
 from .push import push
 from .sensing import live_sensing
+from .solutions import live_solutions
 from .space import cloud_in_space
 from .stage import LiveFigure
 from .units import live_units
@@ -24,6 +25,7 @@ __all__ = [
     "live_hand_over",
     "live_network",
     "live_sensing",
+    "live_solutions",
     "live_units",
     "playground",
     "plots",

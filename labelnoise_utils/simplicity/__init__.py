@@ -1,6 +1,6 @@
 """How simple a function is: measures of it, Theorem 2's two kinks, one data point, and the interpolant with the least reg."""
 
-from . import hand_over, one_data_point
+from . import hand_over, one_data_point, several_data_points
 from .classes import UnitClasses, unit_classes
 from .interpolation import Interpolant, minimal_interpolant, minimum_convexity_changes
 from .lines import collinear_deviation, convexity_changes, curve_length
@@ -25,5 +25,6 @@ __all__ = [
     "one_data_point",
     "random_two_kinks",
     "regularizer_by_unit",
+    "several_data_points",
     "unit_classes",
 ]
