@@ -62,7 +62,7 @@ class NetworkInterpolant:
 
     @property
     def certified(self) -> bool:
-        """Whether no network can have a reg that is lower by more than 1e-6 of it: ``lower_bound`` is so near."""
+        """Whether ``lower_bound`` is within 1e-6 of reg, relatively, so that no network has a reg that is lower by more."""
         return self.reg - self.lower_bound <= NEAR * self.reg
 
     def __call__(self, t: torch.Tensor | np.ndarray) -> torch.Tensor:
