@@ -9,14 +9,15 @@ import torch
 
 from ..arguments import as_tensor
 from ..models import TwoLayerReLU
-from .cone_programme import TOLERANCE, Cones, Optimum, Points, cheapest, searched
+from .cone_programme import TOLERANCE, Cones, Optimum, Points, cheapest
 from .dual_bound import bound_from, certificate, certificate_without_patterns
+from .pattern_search import searched
 from .patterns import all_patterns, most_patterns, telling
 
 EPS = np.finfo(float).eps
 # Exact patterns up to this many: half a minute.
 MOST_PATTERNS = 20_000
-STARTS = 30
+STARTS = 200
 # Units, and heights of a kink over points, below this, of the largest, are what the solver leaves of 0: the first that fits.
 LEFT_OVER = (1e-7, 1e-8, 1e-6, 1e-9, 1e-5, 1e-10, 1e-4, 1e-11, 1e-12)
 # A network that misses by more than this, of the labels' range, is refused.
@@ -71,13 +72,13 @@ class NetworkInterpolant:
         return self.model(t.reshape(-1, t.shape[-1])).reshape(t.shape[:-1])
 
 
-def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: bool | str, exact: bool) -> NetworkInterpolant:
+def simplest_network(x: np.ndarray, y: np.ndarray, place: np.ndarray, skip: bool | str, exact: bool) -> NetworkInterpolant:
     """What :func:`labelnoise_utils.minimal_interpolant` does with x (n, d), where no point is repeated.
 
     Args:
         x: (n, d).
         y: (n,).
-        counts: (n,), how often each point is there.
+        place: (N,), for each example which of these points it is.
         skip: as for :class:`TwoLayerReLU`.
         exact: whether all patterns are listed.
 
@@ -90,6 +91,7 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
     """
     # Where the points lie in a plane of their own, some coordinates tell all that there is to tell of them.
     told = x[:, telling(x)]
+    counts = np.bincount(place)
     lifted, back = _uncorrelated(x, told.shape[1])
     free = {True: lifted, "constant": lifted[:, -1:], False: lifted[:, :0]}[skip]
     sizes = 1 + (x**2).sum(1)
@@ -115,7 +117,7 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
         cones, optimum = searched(points, 0, STARTS)
         fit, dual, patterns = _tightened(cones, optimum, back), certificate_without_patterns(points), len(cones.patterns.bits)
     model = _network(x, points, fit._replace(line=line + scale * fit.line), back, skip, scale)
-    every, labels = (torch.from_numpy(np.repeat(one, counts, axis=0)) for one in (x, y))
+    every, labels = (torch.from_numpy(one[place]) for one in (x, y))
     with torch.no_grad():
         off = np.abs(model(torch.from_numpy(x)).numpy() - y)
         rounding = EPS * (len(model.c) + x.shape[1]) * _terms(model, torch.from_numpy(x)).numpy()

@@ -153,4 +153,4 @@ def test_points_that_a_rounding_alone_tells_apart():
 
 def test_spanning_rows_are_far_from_dependent():
     rows = np.array([[1.0, 0.0, 0.0], [1.0, 1e-12, 0.0], [0.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
-    assert spanning(rows, 2).tolist() == [0, 3]
+    assert spanning(rows, 2).tolist() in ([0, 3], [1, 3])
