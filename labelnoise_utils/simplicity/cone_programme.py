@@ -12,7 +12,7 @@ from .patterns import Patterns
 # Units of a pattern enter the programme if they are worth more than they cost by this factor.
 TOLERANCE = 1e-7
 # As far as float64 goes, or where the solver fails then, less: what is left of 0 has to be told from what is there.
-SOLVED = (1e-14, 1e-12, 1e-10)
+SOLVED = (1e-14, 1e-12, 1e-10, 1e-8)
 ROUNDS = 200
 # Singular values below this times the largest are rounding: the pattern's points span no more.
 RANK = 1e-11
@@ -244,7 +244,8 @@ def _solved(cones: Cones, chosen: np.ndarray) -> Optimum:
         solution = clarabel.DefaultSolver(*program, settings).solve()
         if str(solution.status) in ("Solved", "AlmostSolved"):
             break
-    else:
+    # What is left to do then is seen by the bound, and by how well the network fits.
+    if str(solution.status) not in ("Solved", "AlmostSolved", "InsufficientProgress"):
         raise ArithmeticError(f"the cone programme was not solved: {solution.status}")
     z = np.array(solution.x)
     u = z[free:].reshape(len(chosen), 1 + size)[:, 1:]

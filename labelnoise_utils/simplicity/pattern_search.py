@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from .cone_programme import TOLERANCE, Cones, Optimum, Points, along, cheapest
+from .cone_programme import SMALL, TOLERANCE, Cones, Optimum, Points, along, cheapest
 from .patterns import some_patterns
 
 # A search ends after so many rounds in a row that find nothing.
@@ -43,7 +43,7 @@ def searched(points: Points, seed: int, starts: int) -> tuple[Cones, Optimum]:
         failures = 0 if better else failures + 1
         if failures == PATIENCE:
             return cones, optimum
-        active += better
+        active += list({one.tobytes(): one for one in better}.values())
 
 
 def _at_random(points: Points, generator: np.random.Generator, number: int) -> np.ndarray:
@@ -60,6 +60,7 @@ def _climbed(points: Points, dual: np.ndarray, starts: np.ndarray) -> list[np.nd
     """Patterns that are worth more than they cost: of all that are met on the ways up from the starts, the best."""
     worth: dict[bytes, float] = {}
     tight: dict[bytes, np.ndarray] = {}
+    awake: dict[bytes, np.ndarray] = {}
 
     def measure(patterns: list[np.ndarray]) -> None:
         cones = Cones(points, some_patterns(len(points.x), [one for one in patterns if one.tobytes() not in worth]))
@@ -69,6 +70,8 @@ def _climbed(points: Points, dual: np.ndarray, starts: np.ndarray) -> list[np.nd
             unit, multipliers = max(ends, key=lambda end: np.linalg.norm(end[0]))
             worth[active.tobytes()] = np.linalg.norm(unit) / cones.price[k]
             tight[active.tobytes()] = np.flatnonzero(multipliers)
+            heights = points.lifted @ cones.basis[k] @ unit
+            awake[active.tobytes()] = heights > SMALL * np.abs(heights).max()
 
     at = [one for one in starts if one.any()]
     measure(at)
@@ -80,4 +83,4 @@ def _climbed(points: Points, dual: np.ndarray, starts: np.ndarray) -> list[np.nd
         # From where others have been, the way up is theirs.
         at = list({step.tobytes(): step for step, one in zip(steps, at, strict=True) if step is not one}.values())
     best = sorted((key for key in worth if worth[key] > 1 + TOLERANCE), key=lambda key: -worth[key])
-    return [np.frombuffer(key, bool) for key in best[: 4 * len(points.x)]]
+    return [pattern for key in best[: 4 * len(points.x)] for pattern in (np.frombuffer(key, bool), awake[key])]
