@@ -175,7 +175,7 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
     """
     points = cones.points
     # The slope of a unit is the length of these times its weights.
-    slopes = np.append(np.linalg.norm(back[:-1, :-1], axis=1), 1.0)
+    slopes = np.linalg.norm(back[:-1, :-1], axis=1)
     norms = np.linalg.norm(optimum.u * cones.seen[optimum.pattern], axis=1)
     least, readings = cones.price[optimum.pattern] @ norms, []
     for left_over in LEFT_OVER:
@@ -184,7 +184,7 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
         weights = np.einsum("kij,kj->ki", cones.basis[k], optimum.u[kept])
         active = cones.patterns.active[k]
         for i in np.flatnonzero(~cones.seen[k].all(1)):
-            weights[i] = _gentlest(points.lifted / slopes, weights[i] * slopes, active[i]) / slopes
+            weights[i] = _gentlest(points.lifted, slopes, weights[i], active[i])
         heights = weights @ points.lifted.T
         on_kink = np.abs(heights) <= 10 * left_over * (np.abs(heights) * active).max(1, keepdims=True)
         active = active & ~on_kink
@@ -222,10 +222,10 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
     return fit
 
 
-def _gentlest(lifted: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np.ndarray:
+def _gentlest(lifted: np.ndarray, slopes: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np.ndarray:
     """The unit with the same values at the points and the least slope, for one that points leave some freedom.
 
-    That is the least ``|w|`` of those that are awake nowhere else: least distance programming (Lawson and Hanson, 1974).
+    That is the least ``|slopes w|`` of those that are awake nowhere else: least distance programming (Lawson and Hanson, 1974).
 
     Returns:
         (d + 1,).
@@ -233,9 +233,9 @@ def _gentlest(lifted: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np
     _, values, vectors = np.linalg.svd(lifted[active])
     values = np.pad(values, (0, len(vectors) - len(values)))
     loose = vectors[values <= 1e-9 * values[0]].T
-    q, r = np.linalg.qr(loose[:-1])
-    # w = weights + loose t, whose slope's square is |r t + q^T w|^2 + what t cannot change: z = r t + q^T w is to be shortened.
-    start = q.T @ weights[:-1]
+    q, r = np.linalg.qr(slopes[:, None] * loose[:-1])
+    # weights + loose t, whose slope's square is |r t + q^T w|^2 + what t cannot change: z = r t + q^T w is to be shortened.
+    start = q.T @ (slopes * weights[:-1])
     walls = -lifted[~active] @ loose @ np.linalg.inv(r)
     # The unit itself is allowed, though the solver leaves it a little on the wrong side of a point.
     least = np.minimum(lifted[~active] @ weights, 0) + walls @ start

@@ -99,10 +99,10 @@ def test_what_is_more_than_rounding_does_part_them(off):
     assert len(all_patterns(line).bits) == 2**3 - 1
 
 
-@pytest.mark.parametrize("factor", [2.0**-60, 2.0**60])
+@pytest.mark.parametrize("factor", [2.0**-500, 2.0**-60, 2.0**60, 2.0**330])
 def test_scale_does_not_matter(factor):
-    x = on_a_grid(8, 2, 13)
-    assert all_patterns(factor * x).bits == all_patterns(x).bits
+    for x in (on_a_grid(8, 2, 13), random(7, 4, 14)):
+        assert all_patterns(factor * x).bits == all_patterns(x).bits
 
 
 @pytest.mark.parametrize(

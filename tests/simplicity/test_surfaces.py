@@ -161,6 +161,17 @@ class TestCertified:
         assert reg(x, factor * y, skip=skip) - free == pytest.approx(factor * (reg(x, y, skip=skip) - free), rel=1e-6)
 
 
+@pytest.mark.parametrize("factor", [1e-150, 1e-30, 1e99])
+def test_inputs_of_any_size(factor):
+    """The price of a unit does not depend on the size of small ones."""
+    x, y = cloud(7, 3, 24)
+    x = x / 3
+    f = ln.minimal_interpolant(factor * x, y, skip=False)
+    assert_least(f, factor * x, y)
+    if factor < 1:
+        assert f.reg == pytest.approx(reg(1e-12 * x, y, skip=False), rel=1e-6)
+
+
 def test_straight_labels_need_no_unit():
     x, _ = cloud(30, 3, 18)
     y = x @ torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) + 7
