@@ -50,7 +50,8 @@ class NetworkInterpolant:
     Attributes:
         model: a :class:`TwoLayerReLU` in float64, one unit for each of ``units``, that computes the function.
         reg: the implicit regularizer of ``model`` on the data.
-        lower_bound: what no two-layer ReLU network with these values on the data, of any width, can undercut.
+        lower_bound: what no two-layer ReLU network with these values on the data, of any width, can undercut, where points on a
+            hyperplane up to the rounding of x count as on it.
         units: of the network.
         patterns: how many sets of examples hyperplanes cut off, or how many were tried.
     """
