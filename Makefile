@@ -98,6 +98,7 @@ bench: $(BENCH_TOOLS)/.installed
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.matrix_sensing
 	$(BIN)/python -m benchmarks.penalty
+	$(BIN)/python -m benchmarks.interpolant
 	KINETO_LOG_LEVEL=99 TORCH_CPP_LOG_LEVEL=ERROR PYTHONPATH=$(BENCH_TOOLS) $(BIN)/python -m benchmarks.regularizer
 
 $(BENCH_TOOLS)/.installed: $(INSTALLED) benchmarks/requirements.txt

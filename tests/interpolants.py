@@ -46,3 +46,29 @@ def assert_fits(f, x, y):
         t = torch.linspace(x.min().item(), x.max().item(), 501, dtype=torch.float64)
         assert (f(t) - f.model(t)).abs().max().item() <= 1e-12 * size
     assert ln.implicit_regularizer(f.model, x).item() == pytest.approx(f.reg, rel=1e-9)
+
+
+def cloud(n, d, seed):
+    """Gaussian points and labels."""
+    rng = np.random.default_rng([n, d, seed])
+    return torch.from_numpy(rng.normal(size=(n, d))), torch.from_numpy(rng.normal(size=n))
+
+
+def grid(side, d, seed):
+    """All points of a grid around 0, with labels -1, 0 and 1."""
+    cells = np.stack(np.meshgrid(*[np.arange(side) - (side - 1) / 2] * d), axis=-1).reshape(-1, d)
+    return torch.from_numpy(cells), torch.from_numpy(np.random.default_rng(seed).integers(-1, 2, len(cells)).astype(float))
+
+
+def assert_least(f, x, y, gap=1e-6):
+    """The network goes through the points, its reg is what it says, and no network can have much less."""
+    x, y = x.double(), y.double()
+    with torch.no_grad():
+        assert (f.model(x) - y).abs().max().item() <= 1e-7 * (y.max() - y.min()).item() + 1e-13 * y.abs().max().item()
+    assert ln.implicit_regularizer(f.model, x).item() == pytest.approx(f.reg, rel=1e-9)
+    assert 0 <= f.reg - f.lower_bound <= gap * f.reg
+    assert f.certified or gap > 1e-6
+    for unit in f.units:
+        heights = x @ unit.normal + unit.offset
+        assert unit.active.any()
+        assert torch.where(unit.active, -heights, heights).max() <= 1e-12 * (x.abs().max() + abs(unit.offset))

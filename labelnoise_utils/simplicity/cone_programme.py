@@ -1,6 +1,5 @@
 """The convex programme behind the simplest function in any dimension: which units it uses, and what no network can undercut."""
 
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,11 +7,12 @@ import scipy.linalg
 import scipy.optimize
 import scipy.sparse
 
-from .patterns import Patterns, some_patterns
+from .patterns import Patterns
 
 # Units of a pattern enter the programme if they are worth more than they cost by this factor.
 TOLERANCE = 1e-7
-SOLVED = 1e-14
+# As far as float64 goes, or where the solver fails then, less: what is left of 0 has to be told from what is there.
+SOLVED = (1e-14, 1e-12, 1e-10, 1e-8)
 ROUNDS = 200
 # Singular values below this times the largest are rounding: the pattern's points span no more.
 RANK = 1e-11
@@ -174,42 +174,7 @@ def cheapest(cones: Cones) -> Optimum:
     raise ArithmeticError(f"the programme did not end in {ROUNDS} rounds")
 
 
-def searched(points: Points, seed: int, starts: int) -> tuple[Cones, Optimum]:
-    """The same where the patterns are too many to be listed: those worth adding are searched for.
-
-    The search climbs from the patterns of the units in use and from random ones. Where a pattern's best unit has its kink on
-    points, these change sides, one at a time, and the best of the new patterns is the next.
-
-    Args:
-        points: the data.
-        seed: of the random patterns.
-        starts: how many there are, each round.
-
-    Returns:
-        The cones of the patterns that were tried, and the optimum over them.
-
-    Raises:
-        ArithmeticError: as in :func:`cheapest`.
-    """
-    generator = np.random.default_rng(seed)
-    x = points.lifted[:, :-1]
-    directions = generator.standard_normal((2, x.shape[1]))
-    active = list(itertools.chain(*(_along(x @ w) for w in directions)))
-    while True:
-        cones = Cones(points, some_patterns(len(x), active))
-        optimum = cheapest(cones)
-        used = cones.patterns.active[np.unique(optimum.pattern[np.linalg.norm(optimum.u, axis=1) > TOLERANCE])]
-        w = generator.standard_normal((starts, x.shape[1]))
-        through = x[generator.integers(len(x), size=starts)]
-        begun = np.vstack([used, w @ x.T > (w * through).sum(1)[:, None]])
-        tried = {one.tobytes() for one in active}
-        better = [one for one in _climbed(points, optimum.dual, begun) if one.tobytes() not in tried]
-        if not better:
-            return cones, optimum
-        active += better
-
-
-def _along(heights: np.ndarray) -> list[np.ndarray]:
+def along(heights: np.ndarray) -> list[np.ndarray]:
     """The patterns of units with parallel weights, from the points' places along these: beginnings and ends."""
     order = np.argsort(heights)
     ahead = np.array([np.isin(np.arange(len(order)), order[k:]) for k in range(len(order))])
@@ -223,28 +188,9 @@ def _ridges(cones: Cones) -> np.ndarray:
         return np.arange(len(index))
     x = cones.points.lifted[:, :-1]
     directions = np.random.default_rng(0).standard_normal((2, x.shape[1]))
-    along = (one.tobytes() for w in directions for one in _along(x @ w))
+    found = (one.tobytes() for w in directions for one in along(x @ w))
     # Of points too close to tell their order there may be one that is not cut off.
-    return np.unique([index[one] for one in along if one in index])
-
-
-def _climbed(points: Points, dual: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
-    """Patterns that are worth more than they cost: the best of all that were met on the way up, as many as there are starts."""
-    worth: dict[bytes, float] = {}
-    best, fresh = [], [one for one in starts if one.any()]
-    while fresh:
-        cones = Cones(points, some_patterns(len(points.x), fresh))
-        met = []
-        for k, active in enumerate(cones.patterns.active):
-            direction = (active * dual) @ points.lifted @ cones.basis[k] * cones.seen[k]
-            ends = [(np.linalg.norm(unit), tight > 0) for unit, tight in (cones.best(k, s * direction) for s in (1, -1))]
-            length, tight = max(ends, key=lambda end: end[0])
-            met.append((length / cones.price[k], active, np.flatnonzero(tight)))
-            worth[active.tobytes()] = length / cones.price[k]
-        best = sorted(best + met, key=lambda one: -one[0])[: len(starts)]
-        fresh = [active ^ (np.arange(len(active)) == j) for _, active, tight in best for j in tight]
-        fresh = [one for one in fresh if one.any() and one.tobytes() not in worth]
-    return [active for value, active, _ in best if value > 1 + TOLERANCE]
+    return np.unique([index[one] for one in found if one in index])
 
 
 def _solved(cones: Cones, chosen: np.ndarray) -> Optimum:
@@ -285,17 +231,20 @@ def _solved(cones: Cones, chosen: np.ndarray) -> Optimum:
     bounded = (first[:, None] + np.arange(1 + size))[seen]
     norms = scipy.sparse.csc_matrix((-np.ones(len(bounded)), (np.arange(len(bounded)), bounded)), (len(bounded), columns))
 
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    # As far as float64 goes: the smaller what is left of 0, the better it is told from what is there.
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = SOLVED
-    settings.reduced_tol_gap_abs = settings.reduced_tol_gap_rel = settings.reduced_tol_feas = TOLERANCE
     rows = [clarabel.ZeroConeT(n), clarabel.NonnegativeConeT(walls.shape[0])]
     rows += [clarabel.SecondOrderConeT(int(length)) for length in seen.sum(1)]
     constraints = scipy.sparse.vstack([fit, walls, norms], format="csc")
     right = np.concatenate([points.y, np.zeros(walls.shape[0] + len(bounded))])
-    solver = clarabel.DefaultSolver(scipy.sparse.csc_matrix((columns, columns)), objective, constraints, right, rows, settings)
-    solution = solver.solve()
+    program = scipy.sparse.csc_matrix((columns, columns)), objective, constraints, right, rows
+    for tolerance in SOLVED:
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
+        settings.reduced_tol_gap_abs = settings.reduced_tol_gap_rel = settings.reduced_tol_feas = TOLERANCE
+        solution = clarabel.DefaultSolver(*program, settings).solve()
+        if str(solution.status) in ("Solved", "AlmostSolved"):
+            break
+    # What is left to do then is seen by the bound, and by how well the network fits.
     if str(solution.status) not in ("Solved", "AlmostSolved", "InsufficientProgress"):
         raise ArithmeticError(f"the cone programme was not solved: {solution.status}")
     z = np.array(solution.x)

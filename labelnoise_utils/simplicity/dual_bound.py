@@ -41,7 +41,9 @@ def certificate(cones: Cones, dual: np.ndarray) -> list[Fraction]:
     for k in np.flatnonzero(worth > 1):
         for sign in (1, -1):
             unit, multipliers = cones.best(k, sign * direction[k])
-            length = np.linalg.norm(unit[cones.seen[k]])
+            j, _, lengths = cones.walls(k)
+            pushed = 16 * EPS * (multipliers / lengths) @ np.abs(points.lifted[j]) @ np.abs(cones.basis[k])
+            length = np.linalg.norm(unit[cones.seen[k]]) + np.linalg.norm(pushed[cones.seen[k]])
             if not cones.seen[k].all():
                 # At most that without any walls but v >= 0.
                 alone = np.maximum(sign * rounded / np.sqrt(points.counts), 0)[cones.patterns.active[k]]

@@ -34,7 +34,7 @@ class Interpolant:
         lower_bound: what no network of this kind with the values of f on the data can undercut, from the dual of the
             programme, less what rounding can have added to it; ``reg - lower_bound`` says how far from the optimum f can be.
         model: a :class:`TwoLayerReLU` in float64, one unit per kink, that computes f.
-        units: the same units, as those of a :class:`NetworkInterpolant`; ``active`` is on the distinct points, in order.
+        units: the same units, as those of a :class:`NetworkInterpolant`.
     """
 
     kinks: torch.Tensor
@@ -148,17 +148,18 @@ def minimal_interpolant(
     if as_tensor("x", x).dim() == 2:
         if clearance:
             raise ValueError(f"clearance is for x of shape (n,), got x of shape {tuple(x.shape)}")
-        x, y, counts, _ = distinct_points(x, y)
-        return simplest_network(x, y, counts, skip, exact)
+        x, y, place, _ = distinct_points(x, y)
+        return simplest_network(x, y, place, skip, exact)
     if skip is not True or not exact:
         raise ValueError(f"skip and exact are for x of shape (n, d), got x of shape {tuple(x.shape)}; x[:, None] has it")
-    x, y, counts, eps = distinct_points(x, y)
+    x, y, place, eps = distinct_points(x, y)
+    counts = np.bincount(place)
     y, slopes = straightened(x, y, eps)
     free = (counts * (1 + x**2)).sum() / counts.sum()
     kinks, jumps, cost = Kinks.at(x, counts, np.empty(0)), np.empty(0), 0.0
     if np.diff(slopes).any():
         kinks, jumps, cost = least_bending(x, counts, slopes, clearance)
-    return _realised(x, y, slopes, kinks, jumps, free, cost)
+    return _realised(x, y, slopes, kinks, jumps, free, cost, place)
 
 
 def minimum_convexity_changes(x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray) -> int:
@@ -191,7 +192,14 @@ def minimum_convexity_changes(x: torch.Tensor | np.ndarray, y: torch.Tensor | np
 
 
 def _realised(
-    x: np.ndarray, y: np.ndarray, slopes: np.ndarray, kinks: Kinks, jumps: np.ndarray, free: float, cost: float
+    x: np.ndarray,
+    y: np.ndarray,
+    slopes: np.ndarray,
+    kinks: Kinks,
+    jumps: np.ndarray,
+    free: float,
+    cost: float,
+    place: np.ndarray,
 ) -> Interpolant:
     """The function through the points with these kinks, and its network.
 
@@ -242,7 +250,7 @@ def _realised(
         lower_bound=float(free * (1 - 4 * EPS * len(x)) + cost) if len(jumps) else float(free),
         model=model,
         units=tuple(
-            Unit(torch.tensor([face]), -face * kink, jump, torch.from_numpy(face * (x - kink) > 0))
+            Unit(torch.tensor([face]), -face * kink, jump, torch.from_numpy(face * (x - kink) > 0)[place])
             for face, kink, jump in zip(
                 np.where(kinks.right, 1.0, -1.0).tolist(), kinks.position.tolist(), jumps.tolist(), strict=True
             )

@@ -14,10 +14,10 @@ LARGEST = 1e100
 def distinct_points(
     x: torch.Tensor | np.ndarray, y: torch.Tensor | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Distinct points in order, (m,) or (m, d), with their labels and how often they are there.
+    """Distinct points in order, (m,) or (m, d), with their labels.
 
     Returns:
-        x, y, counts, and the relative rounding of x and y as they were given.
+        x, y, for each example (n,) which of them it is, and the relative rounding of x and y as they were given.
 
     Raises:
         TypeError: as in minimal_interpolant.
@@ -37,13 +37,14 @@ def distinct_points(
             raise ValueError(
                 f"{name} must be finite and below {LARGEST:g} in size, got {value[tuple(wrong[0])]} at index {place}"
             )
-    points, first, place, counts = np.unique(x, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    other = y[first][place.reshape(-1)]
+    points, first, place = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    place = place.reshape(-1)
+    other = y[first][place]
     conflict = np.flatnonzero(other != y)
     if len(conflict):
         i = conflict[0]
         raise ValueError(f"no function fits both labels {other[i]} and {y[i]} at x = {x[i]}")
-    return points, y[first], counts, eps
+    return points, y[first], place, eps
 
 
 def straightened(x: np.ndarray, y: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:

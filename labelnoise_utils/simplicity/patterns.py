@@ -82,6 +82,8 @@ def all_patterns(x: np.ndarray) -> Patterns:
     Returns:
         The sets.
     """
+    # Of moderate size, since determinants are products.
+    x = np.ldexp(x, -np.frexp(np.abs(x).max(initial=0))[1])
     return Patterns(len(x), tuple(sorted(_cut_off(x, tuple(range(len(x)))) - {0})), complete=True)
 
 

@@ -9,14 +9,15 @@ import torch
 
 from ..arguments import as_tensor
 from ..models import TwoLayerReLU
-from .cone_programme import TOLERANCE, Cones, Optimum, Points, cheapest, searched
+from .cone_programme import TOLERANCE, Cones, Optimum, Points, cheapest
 from .dual_bound import bound_from, certificate, certificate_without_patterns
+from .pattern_search import searched
 from .patterns import all_patterns, most_patterns, telling
 
 EPS = np.finfo(float).eps
 # Exact patterns up to this many: half a minute.
 MOST_PATTERNS = 20_000
-STARTS = 30
+STARTS = 200
 # Units, and heights of a kink over points, below this, of the largest, are what the solver leaves of 0: the first that fits.
 LEFT_OVER = (1e-7, 1e-8, 1e-6, 1e-9, 1e-5, 1e-10, 1e-4, 1e-11, 1e-12)
 # A network that misses by more than this, of the labels' range, is refused.
@@ -49,7 +50,8 @@ class NetworkInterpolant:
     Attributes:
         model: a :class:`TwoLayerReLU` in float64, one unit for each of ``units``, that computes the function.
         reg: the implicit regularizer of ``model`` on the data.
-        lower_bound: what no two-layer ReLU network with these values on the data, of any width, can undercut.
+        lower_bound: what no two-layer ReLU network with these values on the data, of any width, can undercut, where points on a
+            hyperplane up to the rounding of x count as on it.
         units: of the network.
         patterns: how many sets of examples hyperplanes cut off, or how many were tried.
     """
@@ -71,13 +73,13 @@ class NetworkInterpolant:
         return self.model(t.reshape(-1, t.shape[-1])).reshape(t.shape[:-1])
 
 
-def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: bool | str, exact: bool) -> NetworkInterpolant:
+def simplest_network(x: np.ndarray, y: np.ndarray, place: np.ndarray, skip: bool | str, exact: bool) -> NetworkInterpolant:
     """What :func:`labelnoise_utils.minimal_interpolant` does with x (n, d), where no point is repeated.
 
     Args:
         x: (n, d).
         y: (n,).
-        counts: (n,), how often each point is there.
+        place: (N,), for each example which of these points it is.
         skip: as for :class:`TwoLayerReLU`.
         exact: whether all patterns are listed.
 
@@ -90,6 +92,7 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
     """
     # Where the points lie in a plane of their own, some coordinates tell all that there is to tell of them.
     told = x[:, telling(x)]
+    counts = np.bincount(place)
     lifted, back = _uncorrelated(x, told.shape[1])
     free = {True: lifted, "constant": lifted[:, -1:], False: lifted[:, :0]}[skip]
     sizes = 1 + (x**2).sum(1)
@@ -115,7 +118,7 @@ def simplest_network(x: np.ndarray, y: np.ndarray, counts: np.ndarray, skip: boo
         cones, optimum = searched(points, 0, STARTS)
         fit, dual, patterns = _tightened(cones, optimum, back), certificate_without_patterns(points), len(cones.patterns.bits)
     model = _network(x, points, fit._replace(line=line + scale * fit.line), back, skip, scale)
-    every, labels = (torch.from_numpy(np.repeat(one, counts, axis=0)) for one in (x, y))
+    every, labels = (torch.from_numpy(one[place]) for one in (x, y))
     with torch.no_grad():
         off = np.abs(model(torch.from_numpy(x)).numpy() - y)
         rounding = EPS * (len(model.c) + x.shape[1]) * _terms(model, torch.from_numpy(x)).numpy()
@@ -173,7 +176,7 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
     """
     points = cones.points
     # The slope of a unit is the length of these times its weights.
-    slopes = np.append(np.linalg.norm(back[:-1, :-1], axis=1), 1.0)
+    slopes = np.linalg.norm(back[:-1, :-1], axis=1)
     norms = np.linalg.norm(optimum.u * cones.seen[optimum.pattern], axis=1)
     least, readings = cones.price[optimum.pattern] @ norms, []
     for left_over in LEFT_OVER:
@@ -182,7 +185,7 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
         weights = np.einsum("kij,kj->ki", cones.basis[k], optimum.u[kept])
         active = cones.patterns.active[k]
         for i in np.flatnonzero(~cones.seen[k].all(1)):
-            weights[i] = _gentlest(points.lifted / slopes, weights[i] * slopes, active[i]) / slopes
+            weights[i] = _gentlest(points.lifted, slopes, weights[i], active[i])
         heights = weights @ points.lifted.T
         on_kink = np.abs(heights) <= 10 * left_over * (np.abs(heights) * active).max(1, keepdims=True)
         active = active & ~on_kink
@@ -220,10 +223,10 @@ def _tightened(cones: Cones, optimum: Optimum, back: np.ndarray) -> Fit:
     return fit
 
 
-def _gentlest(lifted: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np.ndarray:
+def _gentlest(lifted: np.ndarray, slopes: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np.ndarray:
     """The unit with the same values at the points and the least slope, for one that points leave some freedom.
 
-    That is the least ``|w|`` of those that are awake nowhere else: least distance programming (Lawson and Hanson, 1974).
+    That is the least ``|slopes w|`` of those that are awake nowhere else: least distance programming (Lawson and Hanson, 1974).
 
     Returns:
         (d + 1,).
@@ -231,9 +234,9 @@ def _gentlest(lifted: np.ndarray, weights: np.ndarray, active: np.ndarray) -> np
     _, values, vectors = np.linalg.svd(lifted[active])
     values = np.pad(values, (0, len(vectors) - len(values)))
     loose = vectors[values <= 1e-9 * values[0]].T
-    q, r = np.linalg.qr(loose[:-1])
-    # w = weights + loose t, whose slope's square is |r t + q^T w|^2 + what t cannot change: z = r t + q^T w is to be shortened.
-    start = q.T @ weights[:-1]
+    q, r = np.linalg.qr(slopes[:, None] * loose[:-1])
+    # weights + loose t, whose slope's square is |r t + q^T w|^2 + what t cannot change: z = r t + q^T w is to be shortened.
+    start = q.T @ (slopes * weights[:-1])
     walls = -lifted[~active] @ loose @ np.linalg.inv(r)
     # The unit itself is allowed, though the solver leaves it a little on the wrong side of a point.
     least = np.minimum(lifted[~active] @ weights, 0) + walls @ start

@@ -59,6 +59,17 @@ def test_package_has_lower_bounds_only_and_ci_exact_versions():
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", pin)
 
 
+def test_what_only_some_calls_need_is_asked_for_alike_everywhere():
+    """By the extra of its own, the book, the tests, CI and conda."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    pins = (ROOT / "constraints.txt").read_text("utf-8")
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
+    for requirement in extras["interpolant"]:
+        name = requirement.split(">=")[0]
+        assert requirement in extras["book"] and requirement in extras["test"]
+        assert re.search(rf"^{name}==", pins, re.MULTILINE) and name in conda
+
+
 def test_tools_to_compare_with_are_pinned():
     def lines(path):
         return [line for line in (ROOT / path).read_text("utf-8").splitlines() if not line.startswith("#")]

@@ -99,10 +99,10 @@ def test_what_is_more_than_rounding_does_part_them(off):
     assert len(all_patterns(line).bits) == 2**3 - 1
 
 
-@pytest.mark.parametrize("factor", [2.0**-60, 2.0**60])
+@pytest.mark.parametrize("factor", [2.0**-500, 2.0**-60, 2.0**60, 2.0**330])
 def test_scale_does_not_matter(factor):
-    x = on_a_grid(8, 2, 13)
-    assert all_patterns(factor * x).bits == all_patterns(x).bits
+    for x in (on_a_grid(8, 2, 13), random(7, 4, 14)):
+        assert all_patterns(factor * x).bits == all_patterns(x).bits
 
 
 @pytest.mark.parametrize(
@@ -153,4 +153,4 @@ def test_points_that_a_rounding_alone_tells_apart():
 
 def test_spanning_rows_are_far_from_dependent():
     rows = np.array([[1.0, 0.0, 0.0], [1.0, 1e-12, 0.0], [0.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
-    assert spanning(rows, 2).tolist() == [0, 3]
+    assert spanning(rows, 2).tolist() in ([0, 3], [1, 3])
