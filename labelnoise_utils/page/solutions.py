@@ -17,7 +17,7 @@ def live_solutions(*, prices: tuple[float, float] = (0.4, 0.02), sq_norm: float 
     ``Gamma = sum_j [h_j^2 + c^2 |x_j|^2 (1 - h_j^2)^2] - c sum_j mu_j h_j``. The left picture is the plane of the prices mu,
     shaded by the number of solutions with c > 0, and green where one of them is a minimum of Gamma. The right one has the
     solutions in the plane of h_1 and h_2, on the branches of the two cubics, and says each one's c. They are computed as
-    in :func:`labelnoise_utils.simplicity.several_data_points.units`.
+    in :func:`~labelnoise_utils.simplicity.several_data_points.units`.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside.
 

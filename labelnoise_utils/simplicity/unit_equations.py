@@ -132,7 +132,7 @@ def _interval(word: tuple[int, ...], mu: np.ndarray, folds: list[float]) -> tupl
 
 
 def solve(mu: np.ndarray, norms: np.ndarray, points: int) -> np.ndarray:
-    """All solutions with c > 0; see :func:`labelnoise_utils.simplicity.several_data_points.units`.
+    """All solutions with c > 0; see :func:`~labelnoise_utils.simplicity.several_data_points.units`.
 
     Returns:
         (m, 1 + k), by c.
