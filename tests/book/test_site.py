@@ -195,6 +195,14 @@ def test_inner_links_lead_somewhere(built):
     assert broken == []
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_link_to_a_theorem_says_which_one(built, name):
+    """Sphinx puts "Theorem" and the number where a link has no words of its own; a theorem without a number has none."""
+    links = re.findall(r"<a class=\"[^\"]*\" href=\"[^\"]*\"[^>]*>(.*?)</a>", (built / f"{name}.html").read_text("utf-8"))
+    words = [re.sub(r"<[^>]*>", "", link).strip() for link in links]
+    assert {"Theorem", "Proposition", "Lemma", "Definition", "Remark"}.isdisjoint(words)
+
+
 def test_the_first_page_is_light(built):
     """With its scripts, but without MathJax, fonts and styles."""
     page = built / "book" / "introduction.html"
