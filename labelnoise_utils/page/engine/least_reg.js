@@ -1,5 +1,5 @@
 // The exact fit of least reg to a few points of the plane, over all two-layer ReLU networks: simplicity/cone_programme.py, by a
-// barrier method on the dual. cuts.js and hand_over.js (solve) stand before this; nothing here draws.
+// barrier method on the dual. cuts.js and solve.js stand before this; nothing here draws.
 //
 // Units that are awake on S have outputs o = sum_e t_e o_e, t >= 0, over the edges e of its cone, and pay price(S) ||o||. The
 // least sum that fits y is the largest mu . y over mu orthogonal to what is free with mu . o <= price(S) ||o|| for all units
@@ -128,7 +128,7 @@ function barrier(cones, target, free) {
     let next = look(step, dz);
     while (!(next - now - step * gain <= -0.1 * step * promise)) {
       step /= 2;
-      if (step < 1e-9) return found;
+      if (!(step > 1e-9)) return found;
       next = look(step, dz);
     }
     now = next;
@@ -169,13 +169,14 @@ function newton(cones, size, weight, target) {
     }
     for (let i = 0; i < dim; i++) {
       const row = rows[i];
+      const least = 1e-15 * row[i]; // what rounding leaves
       for (let j = 0; j < i; j++) {
         for (let k = 0; k < j; k++) row[j] -= row[k] * rows[j][k];
         row[j] /= rows[j][j];
         row[i] -= row[j] * row[j];
         for (let k = dim; k <= dim + size; k++) row[k] -= row[j] * rows[j][k];
       }
-      row[i] = Math.sqrt(row[i]);
+      row[i] = Math.sqrt(Math.max(row[i], least));
       for (let k = dim; k <= dim + size; k++) row[k] /= row[i];
     }
     for (const row of rows) {
