@@ -39,7 +39,7 @@ function setUpPlane(root) {
     const surfaces = [least, network, curve].map((canvas) => clear(canvas, ROOM_ABOVE));
     if (!surfaces[0]) return;
     const common = { points, selected };
-    drawPlane(surfaces[0], { ...common, values: optimum.surface, creases: optimum.creases, title: `least reg: ${optimum.reg.toFixed(2)}` });
+    drawPlane(surfaces[0], { ...common, values: optimum.surface, creases: optimum.creases, title: `the least reg, ${optimum.reg.toFixed(2)}` });
     drawScale(surfaces[0]);
     const how = run.noiseStd ? "label noise" : "no noise";
     drawPlane(surfaces[1], { ...common, values: run.surface, creases: run.creases, title: `${how}, reg ${run.reg.toFixed(2)}`, dots: true });
@@ -170,16 +170,16 @@ function setUpPlane(root) {
   });
 
   // In the other picture a hand can take them as well.
-  let held = 0;
+  let held = -1;
   makeDraggable(network, (px, py) => {
     const scale = planeScale(boxOf(network));
-    held = points.findIndex(([x, y]) => Math.hypot(scale.x(x) - px, scale.y(y) - py) < 16);
-    return held >= 0;
+    const at = points.findIndex(([x, y]) => Math.hypot(scale.x(x) - px, scale.y(y) - py) < 16);
+    if (at >= 0) held = at;
+    return at >= 0;
   }, (px, py) => {
     const scale = planeScale(boxOf(network));
-    moveTo(selectedWhileHeld(), scale.dataX(px), scale.dataY(py));
+    moveTo(held, scale.dataX(px), scale.dataY(py));
   });
-  const selectedWhileHeld = () => held;
 
   least.addEventListener("dblclick", (event) => addPoint(placeOf(least, event)));
   play.addEventListener("click", () => drive.toggle(restart));

@@ -1,7 +1,7 @@
 // The pictures of functions on the plane; pen.js stands before this in the same function.
 const VIEW = { left: -1.1, right: 1.1 };
 const TOP = 2; // the value of the strongest colour
-const ROOM_ABOVE = 24;
+const ROOM_ABOVE = 22; // so that the box of a square picture is a square
 // matplotlib's PuOr, as in the chapter's figures: orange below 0, violet above.
 const SHADES = [[127, 59, 8], [179, 88, 6], [224, 130, 20], [253, 184, 99], [247, 247, 247], [178, 171, 210], [128, 115, 172], [84, 39, 136], [45, 0, 75]];
 
@@ -74,7 +74,7 @@ function drawReg(surface, history, least) {
   const y = (value) => box.bottom - (Math.log(value / low) / Math.log(high / low)) * (box.bottom - box.top);
   line(pen, [[box.left, y(least)], [box.right, y(least)]], { dash: [6, 4], width: 1.5 });
   line(pen, history.map(({ t, reg }) => [x(t), y(reg)]), { colour: NOISE, width: 2.5 });
-  text(pen, `the least reg, ${inWords(least)}`, box.right - 4, y(least) + 11, { align: "right", ground: true });
+  text(pen, `the least reg, ${inWords(least)}`, box.left + 6, y(least) - 10, { ground: true });
   const xTicks = Array.from({ length: decades + 1 }, (_, k) => [x(10 ** k), k < 2 ? String(10 ** k) : `10${superscript(k)}`]);
   const yTicks = [];
   for (let k = -4; k < 6; k++) {

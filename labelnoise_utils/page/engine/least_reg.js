@@ -8,6 +8,7 @@
 // every moment mu gives a number that no network can undercut, and t a network.
 
 const GOAL = 1e-7; // of reg, for the gap between the two
+const FIT = 1e-8; // of the largest label
 const MOST_TURNS = 200;
 const CENTRED = 0.1; // a promise below which the weight may grow, by a factor
 const HEAVIER = 30;
@@ -63,18 +64,20 @@ function unitVectors(n, known) {
 function conesOf({ edges, cones }, sizes, rest) {
   return cones.flatMap(({ awake, edges: numbers }) => {
     const price = (2 / sizes.length) * Math.sqrt(sizes.reduce((sum, v, j) => sum + (awake[j] ? v : 0), 0));
-    const outputs = [];
+    const [outputs, units] = [[], []];
     for (const k of numbers) {
       const o = edges[k].at.map((v, j) => (awake[j] ? v : 0));
       const length = Math.sqrt(inner(o, o));
       const isNew = (one) => inner(one, o) < (1 - 1e-14) * length;
-      if (length > 0 && outputs.every(isNew)) outputs.push(o.map((v) => v / length));
+      if (length === 0 || !outputs.every(isNew)) continue;
+      outputs.push(o.map((v) => v / length));
+      units.push(edges[k].unit.map((v) => v / length));
     }
     const basis = orthonormal(outputs);
     const own = Float64Array.from(outputs.flatMap((o) => basis.map((row) => inner(row, o))));
     return [1, -1].map((sign) => {
       const seen = Float64Array.from(outputs.flatMap((o) => rest.map((row) => sign * inner(row, o))));
-      return { awake, price, sign, outputs, own, seen, dim: basis.length, count: outputs.length };
+      return { awake, price, sign, outputs, units, own, seen, dim: basis.length, count: outputs.length };
     });
   });
 }
@@ -118,8 +121,10 @@ function barrier(cones, target, free) {
   for (let turn = 0; turn < MOST_TURNS; turn++) {
     const { dz, promise } = newton(cones, size, weight, target);
     if (promise < CENTRED) {
-      found = networkAt(cones, target, weight, z, dz);
-      if (found.cost - found.bound <= GOAL * (free + found.cost)) break;
+      const next = networkAt(cones, target, weight, z, dz);
+      // Where rounding has the better of it, the last network that fitted stays.
+      found = next.fits || !found ? next : { ...found, bound: next.bound };
+      if (!next.fits || found.cost - found.bound <= GOAL * (free + found.cost)) break;
       weight *= HEAVIER;
       continue;
     }
@@ -206,54 +211,52 @@ function newton(cones, size, weight, target) {
 // bits; none is negative where the step promises less than 1.
 function networkAt(cones, target, weight, z, dz) {
   const size = target.length;
+  const left = [...target];
   for (const { own, seen, dim, dq, slack, t } of cones) {
     slack.forEach((s, e) => {
       let change = 0;
       for (let i = 0; i < dim; i++) change += own[e * dim + i] * dq[i];
       for (let i = 0; i < size; i++) change -= seen[e * size + i] * dz[i];
       t[e] = Math.max(0, (1 - change / s) / (weight * s));
+      for (let i = 0; i < size; i++) left[i] -= t[e] * seen[e * size + i];
     });
   }
-  const parts = cones.map(({ awake, sign, price, outputs, t }) => {
-    const o = awake.map((_, j) => outputs.reduce((sum, one, e) => sum + t[e] * one[j], 0));
-    return { awake, sign, o, share: price * Math.sqrt(inner(o, o)) };
+  const parts = cones.map(({ awake, sign, price, dim, outputs, units, t }) => {
+    const sum = (vectors) => vectors[0].map((_, i) => vectors.reduce((total, one, e) => total + t[e] * one[i], 0));
+    const o = sum(outputs);
+    return { awake, sign, o, unit: dim === 3 ? sum(units) : null, share: price * Math.sqrt(inner(o, o)) };
   });
-  return { bound: inner(target, z), cost: parts.reduce((sum, { share }) => sum + share, 0), parts };
+  return { bound: inner(target, z), fits: Math.max(...left.map(Math.abs)) < FIT, cost: parts.reduce((sum, { share }) => sum + share, 0), parts };
 }
 
 // The unit c relu(w . x + b), c = +-1, with such outputs: where they leave it free, the one of least slope.
-function unitOf({ awake, sign, o, share }, points, scale) {
-  const on = [...points.keys()].filter((j) => awake[j]);
-  const off = [...points.keys()].filter((j) => !awake[j]);
-  const from = points[on[0]];
-  const start = o[on[0]];
-  const to = (j) => [points[j][0] - from[0], points[j][1] - from[1]];
-  const equal = on.slice(1).map((j) => [to(j), o[j] - start]);
-  const below = off.map((j) => [to(j), -start]);
-  const w = gentlest(equal, below);
-  return { w: w.map((v) => scale * v), b: scale * (start - inner(w, from)), c: sign, share: scale * share };
+function unitOf({ awake, sign, o, unit, share }, points, scale) {
+  const weights = unit || gentlest(points, awake, o);
+  const [w1, w2, b] = weights.map((v) => scale * v);
+  return { w: [w1, w2], b, c: sign, share: scale * share };
 }
 
-// The shortest w in the plane with w . d = v for some [d, v], which fit together, and w . d <= v for others.
-function gentlest(equal, below) {
-  const longest = equal.reduce((best, one) => (inner(one[0], one[0]) > inner(best[0], best[0]) ? one : best), equal[0] || [[0, 0], 0]);
-  const [way, height] = longest;
-  const square = inner(way, way);
-  if (square === 0) return shortest(below);
-  const normal = [-way[1], way[0]];
-  const base = way.map((v) => (height * v) / square);
-  // w = base + part * normal.
-  const across = equal.map(([d, v]) => [inner(d, normal), v - inner(d, base)]);
-  const widest = across.reduce((best, one) => (Math.abs(one[0]) > Math.abs(best[0]) ? one : best));
-  if (Math.abs(widest[0]) > 1e-9 * square) return base.map((v, i) => v + (widest[1] / widest[0]) * normal[i]);
+// The unit with outputs o that is awake on one point or on points of a line.
+function gentlest(points, awake, o) {
+  const [first, ...others] = [...points.keys()].filter((j) => awake[j]);
+  const from = points[first];
+  const to = (j) => [points[j][0] - from[0], points[j][1] - from[1]];
+  const below = [...points.keys()].filter((j) => !awake[j]).map((j) => [to(j), -o[first]]);
+  const finish = (w) => [...w, o[first] - inner(w, from)];
+  if (!others.length) return finish(shortest(below));
+  const far = others.reduce((best, j) => (Math.hypot(...to(j)) > Math.hypot(...to(best)) ? j : best));
+  const way = to(far);
+  const base = way.map((v) => (v * (o[far] - o[first])) / inner(way, way));
+  // w = base + part * across: across moves the crease between points, and no output.
+  const across = [-way[1], way[0]];
   let [low, high] = [-Infinity, Infinity];
   for (const [d, v] of below) {
-    const [speed, room] = [inner(d, normal), v - inner(d, base)];
+    const [speed, room] = [inner(d, across), v - inner(d, base)];
     if (speed > 0) high = Math.min(high, room / speed);
     if (speed < 0) low = Math.max(low, room / speed);
   }
   const part = Math.min(high, Math.max(low, 0));
-  return base.map((v, i) => v + part * normal[i]);
+  return finish(base.map((v, i) => v + part * across[i]));
 }
 
 // The shortest w with w . d <= v: one or two of these hold with equality, or it is 0.
@@ -271,12 +274,22 @@ function shortest(below) {
   return good.reduce((best, w) => (Math.hypot(...w) < Math.hypot(...best) ? w : best), good[0] || [0, 0]);
 }
 
-// The skip unit [a1, a2, b] that has these values at the points, as nearly as it can.
+// The skip unit [a1, a2, b] that has these values at the points, as nearly as it can; of least slope, if they are on a line.
 function lineThrough(points, values, skip) {
   if (!skip) return [0, 0, 0];
-  const mean = values.reduce((sum, v) => sum + v, 0) / values.length;
-  if (skip === "constant") return [0, 0, mean];
-  const rows = points.map(([p, q]) => [p, q, 1]);
-  const matrix = [0, 1, 2].map((i) => [0, 1, 2].map((j) => rows.reduce((sum, row) => sum + row[i] * row[j], 0) + (i === j ? 1e-13 : 0)));
-  return solve(matrix, [0, 1, 2].map((i) => rows.reduce((sum, row, k) => sum + row[i] * values[k], 0)));
+  const mean = (numbers) => numbers.reduce((sum, v) => sum + v, 0) / numbers.length;
+  const level = mean(values);
+  if (skip === "constant") return [0, 0, level];
+  const middle = [0, 1].map((i) => mean(points.map((point) => point[i])));
+  const from = points.map((point) => point.map((v, i) => v - middle[i]));
+  const way = from.reduce((far, one) => (inner(one, one) > inner(far, far) ? one : far));
+  const along = from.map((one) => inner(one, way));
+  const beside = from.map(([p, q]) => q * way[0] - p * way[1]);
+  const tilt = inner(beside, along) / inner(along, along);
+  const rest = beside.map((v, j) => v - tilt * along[j]);
+  const slope = inner(values, along) / inner(along, along);
+  const isFlat = inner(rest, rest) < 1e-20 * inner(along, along);
+  const other = isFlat ? 0 : inner(values.map((v, j) => v - level - slope * along[j]), rest) / inner(rest, rest);
+  const w = [0, 1].map((i) => (slope - other * tilt) * way[i] + other * [-way[1], way[0]][i]);
+  return [...w, level - inner(w, middle)];
 }
