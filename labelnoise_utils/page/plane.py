@@ -1,6 +1,5 @@
 """The simplest function in the plane under the reader's hand, and label noise that runs towards it."""
 
-import math
 from collections.abc import Sequence
 from html import escape
 
@@ -29,9 +28,15 @@ Points = tuple[tuple[float, float, float], ...]
 PRESETS: dict[str, tuple[str, Points]] = {
     "saddle": (
         "sign of x₁ x₂",
-        tuple(
-            (a, b, math.copysign(1.0, a * b))
-            for a, b in ((0.8, 0.8), (-0.8, -0.8), (0.8, -0.8), (-0.8, 0.8), (0.25, 0.5), (-0.5, 0.3), (-0.3, -0.35), (0.45, -0.25))
+        (
+            (0.8, 0.8, 1),
+            (-0.8, -0.8, 1),
+            (0.8, -0.8, -1),
+            (-0.8, 0.8, -1),
+            (0.25, 0.5, 1),
+            (-0.5, 0.3, -1),
+            (-0.3, -0.35, 1),
+            (0.45, -0.25, -1),
         ),
     ),
     "bump": (
@@ -119,8 +124,8 @@ def live_plane(
 {canvas("Reg against steps")}
 </div>
 {buttons("Start", "Start over", "Switch noise off", "Other points", "Add a point", "Remove a point")}
-<p class="labelnoise-hint">Drag a point, in either picture; double-click on the left for another. On the keyboard: Tab to a point,
-arrows move it, + and − change its label, Delete removes it.</p>
+<p class="labelnoise-hint">Drag a point, in either picture; double-click on the left for another. On the keyboard: Tab to a
+point, arrows move it, + and − change its label, Delete removes it.</p>
 <div class="labelnoise-controls">
 {slider("label", "label", LABELS, 0.0)}
 <label><span>points</span> <select autocomplete="off">{options}<option value="" hidden>your own</option></select></label>

@@ -87,7 +87,10 @@ DEGENERATE = {
     "a grid": (grid, np.array([1, 0, -1, 0.5, 1, -1, 0, 1, 0])),
     "on a line": (along, np.array([0, 1, 0, 1, 0, -1.0])),
     "nearly on a line": (along + [[0, 1e-4]] * np.array([[0], [1], [0], [0], [-1], [0]]), np.array([0, 1, 0, 1, 0, -1.0])),
-    "four on a line of seven": (np.array([[-1, 0], [1, 0], [2, 0], [3, 0], [-1, -1], [2, 2], [-1, -2]]) / 3, [0, 0, 0, 0, 1, -1, 1]),
+    "four on a line of seven": (
+        np.array([[-1, 0], [1, 0], [2, 0], [3, 0], [-1, -1], [2, 2], [-1, -2]]) / 3,
+        [0, 0, 0, 0, 1, -1, 1],
+    ),
     "two close to each other": (np.vstack([corners, [[0.03, 0.0], [-0.02, 0.0]]]), [1, 0, -1, 1, 1, -1]),
 }
 

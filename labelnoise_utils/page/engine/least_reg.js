@@ -7,11 +7,11 @@
 // All these inequalities get a logarithm; the multipliers of their slacks are the t, from which the network is made. So at
 // every moment mu gives a number that no network can undercut, and t a network.
 
-const GOAL = 1e-7; // of reg, for the gap between the two
+const GOAL = 5e-7; // of reg, for the gap between the two
 const FIT = 1e-8; // of the largest label
 const MOST_TURNS = 200;
 const CENTRED = 0.1; // a promise below which the weight may grow, by a factor
-const HEAVIER = 30;
+const HEAVIER = 30; // at most; no heavier than the goal asks for, since then rounding shows
 
 const inner = (one, other) => one.reduce((sum, v, i) => sum + v * other[i], 0);
 
@@ -124,8 +124,9 @@ function barrier(cones, target, free) {
       const next = networkAt(cones, target, weight, z, dz);
       // Where rounding has the better of it, the last network that fitted stays.
       found = next.fits || !found ? next : { ...found, bound: next.bound };
-      if (!next.fits || found.cost - found.bound <= GOAL * (free + found.cost)) break;
-      weight *= HEAVIER;
+      const excess = (found.cost - found.bound) / (GOAL * (free + found.cost));
+      if (!next.fits || excess <= 1) break;
+      weight *= Math.min(HEAVIER, 2 * excess);
       continue;
     }
     const gain = weight * inner(target, dz);
