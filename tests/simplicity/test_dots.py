@@ -102,7 +102,7 @@ def test_equal_spacing_where_one_plus_x_squared_varies_by_at_most_four():
     rng = np.random.default_rng(2)
     for n in range(1, 60):
         assert ln.dots_are_optimal(np.linspace(-(3**0.5), 3**0.5, n))
-        low = rng.normal() * 10
+        low = abs(rng.normal()) * 10
         high = (4 * (1 + low**2) - 1) ** 0.5
         assert ln.dots_are_optimal(np.linspace(low, high, n) * rng.choice([-1, 1]))
     assert not ln.dots_are_optimal(5.14 * np.arange(6) - 9.35)
