@@ -46,6 +46,9 @@ def claims(path: Path, recorded: list[Recorded]) -> list[Claim]:
         path: of a YAML file: groups of claims by name; ``checks`` are references as in ``recorded.belongs``.
         recorded: every check of the book.
 
+    Returns:
+        The claims, in the file's order.
+
     Raises:
         ValueError: if a field or a verdict is unknown, if a verdict other than "open" has no check, or one that needs
             a note has none.
@@ -90,7 +93,7 @@ class Ledger(SphinxDirective):
             self.pages = {page.name: page for page in pages(self.env.app, folder)}
             recorded = [check for page in self.pages.values() for check in page.checks]
             self.claims = claims(path, recorded)
-        except (LookupError, ValueError, OSError) as wrong:
+        except (LookupError, ValueError, FileNotFoundError) as wrong:
             raise self.error(str(wrong)) from wrong
         if not recorded:
             raise self.error(f"no check in {folder}: run the notebooks first")
@@ -176,11 +179,7 @@ class Cell(SphinxRole):
 
 def _pages_of_cells(root: Path) -> dict[str, str]:
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    return {
-        cell["id"]: f"notebooks/{path.stem}"
-        for path in notebooks
-        for cell in json.loads(path.read_text("utf-8"))["cells"]
-    }
+    return {cell["id"]: f"notebooks/{path.stem}" for path in notebooks for cell in json.loads(path.read_text("utf-8"))["cells"]}
 
 
 def link(words: str, page: str, cell: str) -> nodes.reference:

@@ -64,6 +64,9 @@ def pages(app: Sphinx, folder: Path) -> list[Page]:
         app: of Sphinx.
         folder: with the executed copies.
 
+    Returns:
+        A page for each, without those that have nothing to run.
+
     Raises:
         FileNotFoundError: if a chapter has no executed copy: its checks would be missing without a word.
     """
@@ -81,6 +84,13 @@ def pages(app: Sphinx, folder: Path) -> list[Page]:
 def belongs(check: Recorded, reference: str) -> bool:
     """Whether a reference, a cell's id and the check's claim, names a check; ``*`` stands for any words.
 
+    Args:
+        check: one of the book.
+        reference: a cell's id, and the words of a check in it; without words, all checks of the cell.
+
+    Returns:
+        Whether it does.
+
     >>> check = Recorded("notebooks/02_x", "1117a7fd", "exponent of sigma (+- 0.01)", "1.998", "2", "within 0.03")
     >>> belongs(check, "1117a7fd exponent of sigma *"), belongs(check, "1117a7fd"), belongs(check, "1117a7fd exponent")
     (True, True, False)
@@ -92,6 +102,13 @@ def belongs(check: Recorded, reference: str) -> bool:
 
 def named(checks: Iterable[Recorded], reference: str) -> list[Recorded]:
     """The checks that a reference names.
+
+    Args:
+        checks: all of the book.
+        reference: as in ``belongs``.
+
+    Returns:
+        One or more, in their order.
 
     Raises:
         LookupError: if there is none, or if the cell's id is not that of one page.
