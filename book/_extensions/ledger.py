@@ -171,15 +171,20 @@ class Cell(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Find the cell, and make the link."""
         words, _, identifier = self.text.rstrip(">").rpartition("<")
-        page = _pages_of_cells(Path(self.env.srcdir)).get(identifier)
-        if page is None:
-            return [nodes.Text(words)], [self.inliner.reporter.error(f"no notebook has a cell {identifier!r}")]
-        return [link(words.strip() or "cell", page, identifier)], []
+        found = pages_with(identifier, Path(self.env.srcdir))
+        if len(found) != 1:
+            wrong = f"{len(found)} notebooks have a cell {identifier!r}, and one is needed"
+            return [nodes.Text(words)], [self.inliner.reporter.error(wrong)]
+        return [link(words.strip() or "cell", found[0], identifier)], []
 
 
-def _pages_of_cells(root: Path) -> dict[str, str]:
-    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    return {cell["id"]: f"notebooks/{path.stem}" for path in notebooks for cell in json.loads(path.read_text("utf-8"))["cells"]}
+def pages_with(identifier: str, root: Path) -> list[str]:
+    """The notebooks with a cell of that id."""
+    return [
+        f"notebooks/{path.stem}"
+        for path in sorted((root / "notebooks").glob("*.ipynb"))
+        if any(cell["id"] == identifier for cell in json.loads(path.read_text("utf-8"))["cells"])
+    ]
 
 
 def link(words: str, page: str, cell: str) -> nodes.reference:

@@ -71,6 +71,12 @@ def test_an_id_in_two_notebooks_names_no_cell():
         named([ONE, Recorded("notebooks/09_z", "1117a7fd", "else", "1", "1", "exactly")], "1117a7fd")
 
 
+def test_every_cell_that_the_slips_name_is_there():
+    named = re.findall(r"{cell}`[^`<]*<([^>`]+)>`", (ROOT / "book" / "slips.md").read_text("utf-8"))
+    assert len(named) > 25
+    assert {one: len(ledger.pages_with(one, ROOT)) for one in set(named)} == dict.fromkeys(named, 1)
+
+
 def copies():
     found = {page: EXECUTED / f"{page.rsplit('/', 1)[-1]}.ipynb" for page in PAGES}
     return {page: path for page, path in found.items() if path.is_file()}

@@ -80,12 +80,14 @@ def survivors(check):
 
 
 def excludes_nothing(check):
-    """Whether the words say what range is possible, and the bound allows all of it."""
+    """Whether the words say what range is possible and the bound allows all of it, or a tolerance allows 0 as well."""
     asked = arguments(check)
+    if "predicted" in asked:
+        targets = asked["predicted"] if isinstance(asked["predicted"], list) else [asked["predicted"]]
+        reach = [asked.get("atol", 0) + asked.get("rtol", 0) * abs(target) for target in targets]
+        return any(far >= abs(target) > 0 for far, target in zip(reach, targets, strict=True))
     for words, low, high in POSSIBLE:
         if re.search(words, check.claim) and "over" not in check.claim.split():
-            if "predicted" in asked:
-                return False
             below = "at_least" in asked and asked["at_least"] > low
             above = "at_most" in asked and (high is None or asked["at_most"] < high)
             return not (below or above)
@@ -125,6 +127,8 @@ def test_a_bound_at_the_end_of_what_is_possible_excludes_nothing():
     assert excludes_nothing(made("0.3", "at least 0", "", "apart, in standard errors"))
     assert not excludes_nothing(made("0.3", "at most 0.86", "", "share outside 2 sqrt(lr)"))
     assert not excludes_nothing(made("0.3", "1", "within 10%", "share of the first"))
+    assert excludes_nothing(made("1.3", "1", "within 100%"))
+    assert not excludes_nothing(made("1e-13", "0", "within 1e-12"))
 
 
 def test_every_check_of_the_book_can_fail():
