@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import io
 import json
+import math
 import os
 import secrets
 import struct
@@ -75,8 +76,8 @@ class Run:
 
     @property
     def steps_per_second(self) -> float:
-        """Steps per second of wall clock."""
-        return self.steps / self.seconds
+        """Steps per second of wall clock; NaN if there was none."""
+        return self.steps / self.seconds if self.seconds else math.nan
 
     def model_at(self, i: int, model: torch.nn.Module | None = None) -> torch.nn.Module:
         """A copy of the model as it was at snapshot i.
