@@ -13,9 +13,9 @@ from cases import CASES, CLOUD, quick
 from torch import nn
 
 import labelnoise_utils as ln
-from labelnoise_utils.sgd import progress, training
+from labelnoise_utils.sgd import noise, progress, training
 
-LONG = dict(steps=3000, record=[0, 5, 16, 700, 1500, 3000])  # more than one chunk of draws
+LONG = dict(steps=3000, record=[0, 5, 16, 700, 1500, 3000])
 SHORT = dict(steps=150, record=[0, 5, 16, 17, 80, 150])
 
 
@@ -80,6 +80,7 @@ if __name__ == "__main__":
     from pathlib import Path
 
     progress.PAUSES = training.SECONDS_TO_CHECKPOINT = 0  # so the file is written after every slice
+    noise.DRAWS_PER_CHUNK = 96  # so there are many chunks
     for name, (model, x, y, arguments) in RUNS.items():
         quick(model(), x, y, **arguments)  # what is loaded and compiled now, no attempt has to
         for end in ends(name):

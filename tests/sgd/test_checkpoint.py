@@ -28,9 +28,10 @@ def path(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def written_all_the_time(monkeypatch):
+def written_all_the_time_and_from_many_chunks(monkeypatch):
     monkeypatch.setattr("labelnoise_utils.sgd.progress.PAUSES", 0)
     monkeypatch.setattr(training, "SECONDS_TO_CHECKPOINT", 0)
+    monkeypatch.setattr("labelnoise_utils.sgd.noise.DRAWS_PER_CHUNK", 2**9)
 
 
 def at(step, act):
@@ -47,18 +48,19 @@ def interrupted(model, x=X, y=Y, *, step=50, **arguments):
     return run
 
 
+@pytest.fixture(scope="module")
+def survivors(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed")
+    paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(TESTS / "killed.py"), str(folder)]
+    # Autograd forks only where it has no thread for a GPU.
+    env = os.environ | {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    return folder, [line.split(";") for line in done.stdout.splitlines()]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 class TestKilled:
-    @pytest.fixture(scope="class")
-    def survivors(self, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("killed")
-        paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, str(TESTS / "killed.py"), str(folder)]
-        # Autograd forks only where it has no thread for a GPU.
-        env = os.environ | {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-        return folder, [line.split(";") for line in done.stdout.splitlines()]
-
     @pytest.mark.parametrize("name", RUNS)
     def test_ends_as_a_run_that_was_never_stopped(self, survivors, name):
         folder, codes = survivors
@@ -83,7 +85,7 @@ class TestKilled:
 
 @pytest.mark.parametrize("engine", ENGINES)
 class TestInterrupted:
-    @pytest.mark.parametrize("batch_size, kind", zip(BATCHES, KINDS, strict=True))
+    @pytest.mark.parametrize("batch_size, kind", list(zip(BATCHES, KINDS, strict=True)))
     def test_goes_on_to_the_same_numbers(self, path, engine, batch_size, kind):
         build, x, y, lr = CASES["outputs"]
         arguments = dict(lr=lr, batch_size=batch_size, noise=ln.LabelNoise(0.3, kind), engine=engine, record=[0, 3, 120, 200])
@@ -267,7 +269,7 @@ class TestFile:
         written, replace = [], os.replace
         monkeypatch.setattr("os.replace", lambda *paths: (written.append(paths), replace(*paths)))
         quick(ln.Product(), steps=50_000, record=10, checkpoint=path)
-        assert len(written) == 2 or os.environ.get("CI")  # as a run of a millisecond has it
+        assert len(written) == 2
 
     @pytest.mark.parametrize("checkpoint", [5, True, b"run", open])
     def test_has_a_path(self, checkpoint):
@@ -300,10 +302,11 @@ def test_draws_go_on_from_a_position(kind, outputs):
     noise = kind and ln.LabelNoise(0.5, kind)
     arguments = dict(noise=noise, batch_size=5, seed=2, outputs=outputs)
     chunks = list(draws_from(None, 11, 400, **arguments))
-    assert len(chunks) == 13
-    for first in (0, 4, 12):
+    count = len(chunks)
+    assert count > 4
+    for first in (0, 3, count - 1):
         rest = list(draws_from(chunks[first][0], 11, 400, **arguments))
-        assert len(rest) == 13 - first
+        assert len(rest) == count - first
         for (place, *one), (other_place, *other) in zip(rest, chunks[first:], strict=True):
             assert place == other_place
             np.testing.assert_array_equal(one[0], other[0])
