@@ -103,7 +103,7 @@ def train(
         The snapshots.
 
     Raises:
-        TypeError: if model is no module, noise no LabelNoise, or a number no number.
+        TypeError: if model is no module, noise no LabelNoise, a number no number, callback no function, or checkpoint no path.
         ValueError: if shapes do not match, x or y hold NaN or infinity, a number is out of range, the engine is unknown or not
             to be had for this model, no parameter is trainable or one that is has half precision, h of an example changes
             with its batch, BatchNorm or Dropout is in training mode, or the checkpoint is that of another call, or damaged.
@@ -120,12 +120,12 @@ def train(
     rounding. An error in it goes to the caller, and the model stays as it is at that step.
 
     The checkpoint is written before the first step, then about every ten seconds (more seldom where it takes long, so that it
-    takes a hundredth of the time), and when the run ends, for whatever reason; each time whole or not at all. The same call,
-    with the model built as before, goes on from it, and its Run is that of one that was never stopped, to the last bit on
-    the same machine; ``seconds`` is the sum. After an interrupt the model may also be as it was left. The file stays: of a
-    run that is over the same call returns the Run again, without a step, so a script of several runs can be started again as
-    it is. To begin anew, delete the file. Steps since it was written are made again, and the callback is called for them
-    again.
+    takes a hundredth of the time), and where the run ends, by itself, by its callback or an error in it, or by an interrupt;
+    each time whole or not at all. The same call, with the model built as before, goes on from it, and its Run is that of one
+    that was never stopped, to the last bit on the same machine; ``seconds`` is the sum. Steps since the file was written are
+    made again, and the callback is called for them again. After an interrupt the model may also be as it was left. The file
+    stays: of a run that is over the same call returns the Run again, without a step, so a script of several runs can be
+    started again as it is; a training that blew up does so again. To begin anew, delete the file.
 
     Source: equation (5), with the label noise of section 1; chapter 1.
 
