@@ -56,6 +56,7 @@ class Run:
             is not the package's.
         rest: buffers and frozen parameters, all else that h depends on, by name.
         example: the first input, (1, ...), a theta (p,), and h there: by these :meth:`model_at` knows the model again.
+        tag: what the job was called in a sweep; None if it had no name.
     """
 
     step: np.ndarray
@@ -69,6 +70,7 @@ class Run:
     model: torch.nn.Module | None = dataclasses.field(repr=False)
     rest: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     example: tuple[np.ndarray, np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    tag: str | None = None
 
     @property
     def steps_per_second(self) -> float:
@@ -137,6 +139,7 @@ class Run:
             "engine": self.engine,
             "seconds": self.seconds,
             "interrupted": self.interrupted,
+            "tag": self.tag,
             "model": {"name": type(self.model).__name__, "config": self.model.config} if known else None,
         }
         arrays = {"step": self.step, "loss": self.loss, "reg": self.reg, "theta": self.theta, "about": json.dumps(about)}
@@ -194,7 +197,7 @@ class Run:
             if model is not None and (needed := _shapes(rest_of(model))) != _shapes(rest):
                 raise ValueError(f"its buffers and frozen parameters are not those of the model, {needed}")
             example = tuple(arrays[name] for name in EXAMPLE) if EXAMPLE[0] in arrays else None
-            return Run(**columns, **facts, model=model, rest=rest, example=example)
+            return Run(**columns, **facts, model=model, rest=rest, example=example, tag=about.get("tag"))
         except (FileNotFoundError, PermissionError):
             raise
         except DAMAGE as error:
