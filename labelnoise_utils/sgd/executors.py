@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
@@ -29,7 +30,7 @@ from .training import execute
 
 SECONDS_PER_BUNDLE = 0.25
 LEAST_BUNDLES = 16
-# Without anything coming back, after a stop: a run that computes its last snapshots may take a while.
+# After a stop, until a worker shows that it heard: a run that computes its last snapshots may take a while.
 GRACE = 10.0
 
 Outcome = Run | Exception
@@ -76,7 +77,7 @@ def run_elsewhere(
     Args:
         jobs: what to run, by number.
         executor: where; it is not shut down.
-        most: how many tasks the executor may hold at a time; None is no limit.
+        most: how many tasks it may hold at a time; None is no limit.
         stop: set by an interrupt. What has begun ends early, if it sees the folder, and what has not does not begin.
         folder: for the file that tells the workers; None is the temporary one.
 
@@ -111,9 +112,12 @@ def run_elsewhere(
                     # A short rest, in which an interrupt is heard; none while there is something to hand over.
                     hurry = waiting and (most is None or len(flying) < most)
                     future = arrived.get(timeout=0 if hurry else 0.1)
-                    latest, numbers = time.monotonic(), flying.pop(future)
-                    yield from _outcomes(future, {number: jobs[number] for number in numbers}, told)
+                    numbers = flying.pop(future)
+                    outcomes = list(_outcomes(future, {number: jobs[number] for number in numbers}, told))
                     del future  # a cluster keeps a result as long as somebody may ask for it
+                    if len(outcomes) < len(numbers) or any(getattr(run, "interrupted", False) for _, run in outcomes):
+                        latest = time.monotonic()  # the stop was heard there
+                    yield from outcomes
                 if told and time.monotonic() - latest > GRACE:
                     break
         finally:
@@ -166,7 +170,11 @@ def _outcomes(future: Future, jobs: Mapping[int, Job], told: bool) -> Iterator[t
         return
     for (number, job), result in zip(jobs.items(), results, strict=True):
         if isinstance(result, Run):
-            yield number, settle(result, job)
+            run = settle(result, job)
+            if np.isnan(run.loss).any() or (job.reg_on is not False and np.isnan(run.reg).any()):
+                what = f"loss or reg of snapshots of job {number} is not known, NaN stands for it"
+                warnings.warn(f"{what}; a warning where it ran says why", stacklevel=5)
+            yield number, run
         elif result is not None:
             pickled, trace, theta = result
             set_parameters(job.model, torch.from_numpy(theta))
@@ -181,7 +189,10 @@ def _outcomes(future: Future, jobs: Mapping[int, Job], told: bool) -> Iterator[t
 def _of_all(numbers: Sequence[int] | Mapping[int, Job], error: Exception) -> Iterator[tuple[int, Exception]]:
     """An error of a task as one of each of its jobs, which will get notes of their own."""
     if isinstance(error, BrokenExecutor):
-        hint = "a worker was killed, as for want of memory, and its pool is lost with all runs that had not ended"
+        hint = (
+            "a worker was killed, as for want of memory, and its pool is lost with all runs that had not ended; those that had"
+        )
+        hint += " are in directory, if there is one, and are not made again"
     elif isinstance(error, CancelledError):
         hint = "the executor gave the run up"
     else:

@@ -55,7 +55,8 @@ class Run:
         model: a copy of the model, to put snapshots into; None if it cannot be copied, and after loading a file whose model
             is not the package's.
         rest: buffers and frozen parameters, all else that h depends on, by name.
-        example: the first input, (1, ...), a theta (p,), and h there: by these :meth:`model_at` knows the model again.
+        example: the first input, (1, ...), theta at the end of the run, (p,), and h there: by these :meth:`model_at` knows the
+            model again.
         tag: what the job was called in a sweep; None if it had no name.
     """
 

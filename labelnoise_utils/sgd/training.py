@@ -197,7 +197,7 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
         _raise_divergence(job, done, {0: begin} | kept)
     if done < job.steps:
         take(done, flat())
-    example = first_example(job.model, job.x, next(reversed(kept.values())))
+    example = first_example(job.model, job.x, flat())
     if job.keep_theta:
         recorded, theta = np.array(list(kept), dtype=np.int64), np.stack(list(kept.values()))
         kept.clear()  # as many numbers as theta
