@@ -56,14 +56,20 @@ def fetch(path: Path, job: Job, tag: str | None) -> Run | None:
     Returns:
         The run; None if it has to be made.
     """
+    wrong = None
     try:
         run = Run.load(path)
-        run._recognise(job.model)
-        wrong = f"{path} does not hold a run to its last step" if run.example is None or run.interrupted else None
     except FileNotFoundError:
         return None
     except ValueError as error:
         wrong = error
+    else:
+        try:
+            run._recognise(job.model)
+        except ValueError as error:
+            wrong = f"{path} holds the run of another job: {error}"
+        if run.example is None or run.interrupted:
+            wrong = f"{path} does not hold a run to its last step"
     if wrong is not None:
         warnings.warn(f"{wrong}; the run of this file is made again", stacklevel=3)
         return None
