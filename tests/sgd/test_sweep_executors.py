@@ -36,8 +36,11 @@ class Fails(nn.Linear):
     """As soon as it has moved."""
 
     class Error(Exception):
+        """Of a kind that pickle itself does not bring back."""
+
         def __init__(self, step, why):
             super().__init__(f"at step {step}: {why}")
+            self.why = why
 
     def forward(self, x):
         if self.bias.item():
@@ -160,6 +163,7 @@ class TestEach:
         with pytest.raises(ln.DivergenceError) as alone:
             ln.train(**jobs[1] | dict(model=ln.Product(3.0, 3.0)), progress=False)
         assert str(runs[1]) == str(alone.value)
+        assert runs[2].args == ("at step 1: no reason",) and runs[2].why == "no reason"
         where = runs[2] if runs[2].__cause__ is None else runs[2].__cause__
         assert "forward" in str(where) or where.__traceback__ is not None
 
@@ -288,13 +292,13 @@ def test_interrupt_reaches_the_workers(ctrl_c, assert_interrupts_work_as_ever, t
 def test_workers_that_do_not_hear_the_stop_are_left(ctrl_c, monkeypatch, tmp_path):
     """As on machines that do not see the folder."""
     monkeypatch.setattr(executors, "GRACE", 0.2)
-    begun = tmp_path / "begun"
+    begun, free = tmp_path / "begun", tmp_path / "free"
 
     class Waits(nn.Linear):
         def forward(self, x):
             if os.getpid() != self.home:
                 begun.touch()
-                while begun.exists():
+                while not free.exists():
                     threading.Event().wait(0.01)
             return super().forward(x)
 
@@ -305,7 +309,7 @@ def test_workers_that_do_not_hear_the_stop_are_left(ctrl_c, monkeypatch, tmp_pat
     with processes("fork", 1) as pool:
         with pytest.warns(UserWarning, match="interrupted: 1 of 1 runs ended early"):
             (run,) = ln.train_many([linear_job(model)], executor=pool, progress=False)
-        begun.unlink()
+        free.touch()
     assert run.step.tolist() == [0] and torch.equal(flat(model), start)
 
 
