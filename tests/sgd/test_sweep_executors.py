@@ -227,6 +227,34 @@ def test_worker_of_a_pool_that_is_killed_costs_what_had_not_ended(on_error, tmp_
         assert_same(again, ln.train_many(again, executor=pool, directory=folder, progress=False), alone, expected)
 
 
+def test_pool_that_broke_ends_with_the_other_runs_under_way(tmp_path):
+    """Its other workers, which were forked during the sweep, end when they are told to."""
+    jobs = [linear_job(Kills(tmp_path / "killed"), steps=200), job(ln.TwoLayerReLU(8), steps=FOREVER)]
+    with processes("fork", 2) as pool:
+        runs = ln.train_many(jobs, executor=pool, on_error="keep", progress=False)
+    assert all(isinstance(run, BrokenExecutor) for run in runs)
+    assert [run.__notes__[-1] for run in runs] == ["in job 0", "in job 1"]
+
+
+def stop_at_100(step, loss, reg, model):
+    return step >= 100
+
+
+def test_callback_and_checkpoint_where_the_run_is_made(tmp_path):
+    def jobs(name):
+        common = dict(record=[0, 50, 100, 200], callback=stop_at_100)
+        return [job(ln.Product(2.0, 0.5), seed=k, checkpoint=tmp_path / f"{name}{k}", **common) for k in range(2)]
+
+    here, there = jobs("here"), jobs("there")
+    expected = ln.train_many(here, progress=False)
+    with processes("fork", 1) as pool:
+        for each in (there, jobs("again")):  # the second time from the folder
+            runs = ln.train_many(each, executor=pool, directory=tmp_path / "runs", progress=False)
+            assert_same(each, runs, here, expected)
+            assert [run.stopped for run in runs] == [True, True] and runs[0].steps == 100
+    assert (tmp_path / "there1").exists() and not (tmp_path / "again1").exists()
+
+
 def test_job_that_cannot_be_pickled_is_named_before_any_run_begins():
     jobs = [job(ln.Product(2.0, 0.5)) for _ in range(4)]
     jobs[2]["model"].lock = threading.Lock()
