@@ -85,9 +85,10 @@ def train_many(
         DivergenceError: of the first run that blows up, with the job's number added; the others are stopped where they are.
         OSError: if ``directory`` cannot be written.
 
-    An interrupt (Ctrl-C, the stop button, SIGTERM) ends all runs early: a warning, and Runs with ``interrupted=True``; what has ended is
-    whole, and in ``directory``. To an executor's workers the stop goes by a file, in ``directory`` or the temporary folder.
-    Those that cannot see it are waited for ten seconds; then their runs count as not begun, as do those that had not begun.
+    An interrupt (Ctrl-C, the stop button, SIGTERM) ends all runs early: a warning, and Runs with ``interrupted=True``; what has
+    ended is whole, and in ``directory``. To an executor's workers the stop goes by a file, in ``directory`` or the temporary
+    folder. Those that cannot see it are waited for ten seconds; then their runs count as not begun, as do those that had not
+    begun.
 
     >>> from labelnoise_utils import LabelNoise, Product, train_many
     >>> import torch
