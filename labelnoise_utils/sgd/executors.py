@@ -1,7 +1,6 @@
 """Runs elsewhere: jobs packed for another process, a stop that reaches it, and what comes back."""
 
 import contextlib
-import copy
 import dataclasses
 import importlib
 import io
@@ -189,21 +188,22 @@ def _outcomes(future: Future, jobs: Mapping[int, Job], told: bool) -> Iterator[t
 def _of_all(numbers: Sequence[int] | Mapping[int, Job], error: Exception) -> Iterator[tuple[int, Exception]]:
     """An error of a task as one of each of its jobs, which will get notes of their own."""
     if isinstance(error, BrokenExecutor):
-        hint = (
-            "a worker was killed, as for want of memory, and its pool is lost with all runs that had not ended; those that had"
-        )
-        hint += " are in directory, if there is one, and are not made again"
+        hint = "a worker was killed, as for want of memory, and its pool is lost with all runs that had not ended; those"
+        hint += " that had are in directory, if there is one, and are not made again"
     elif isinstance(error, CancelledError):
         hint = "the executor gave the run up"
     else:
         hint = "the run could not be made there"
     for number in numbers:
+        # By hand: Dask has copy.copy share the notes of an error with its copies.
+        state = {key: value for key, value in vars(error).items() if key != "__notes__"}
         try:
-            own = copy.copy(error)
+            own = _built(type(error), error.args, state)
         except Exception:
             own = RuntimeError(repr(error))
         own.__cause__ = error.__cause__
-        own.add_note(hint)
+        for note in [*getattr(error, "__notes__", []), hint]:
+            own.add_note(note)
         yield number, own
 
 
@@ -285,7 +285,7 @@ def _trimmed(job: Job) -> Job:
 def _pickled_error(error: Exception) -> bytes:
     """An error that is known to come back whole, with its notes."""
     for by in filter(None, (pickle, _cloudpickle())):
-        # The second way is for a class whose __init__ takes other arguments than it hands on.
+        # The second form is for classes that pickle does not bring back.
         for form in (error, (type(error), error.args, vars(error))):
             with contextlib.suppress(Exception):
                 octets = by.dumps(form)
@@ -299,7 +299,11 @@ def _unpickled_error(octets: bytes) -> Exception:
     form = pickle.loads(octets)
     if isinstance(form, Exception):
         return form
-    kind, arguments, state = form
+    return _built(*form)
+
+
+def _built(kind: type[Exception], arguments: tuple, state: Mapping[str, object]) -> Exception:
+    """An error without its __init__, which may take other arguments than it hands on."""
     error = kind.__new__(kind, *arguments)
     vars(error).update(state)
     return error

@@ -233,7 +233,7 @@ def test_pool_that_broke_ends_with_the_other_runs_under_way(tmp_path):
     with processes("fork", 2) as pool:
         runs = ln.train_many(jobs, executor=pool, on_error="keep", progress=False)
     assert all(isinstance(run, BrokenExecutor) for run in runs)
-    assert [run.__notes__[-1] for run in runs] == ["in job 0", "in job 1"]
+    assert [run.__notes__ for run in runs] == [[runs[0].__notes__[0], f"in job {k}"] for k in range(2)]
 
 
 def stop_at_100(step, loss, reg, model):
