@@ -35,9 +35,15 @@ def interruptible() -> Iterator[threading.Event]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    home = os.getpid()
+
     def handle(signum: int, frame: object) -> None:
-        stop.set()
-        put_back()
+        if os.getpid() == home:
+            stop.set()
+            put_back()
+        elif signum == signal.SIGTERM:  # a worker that was forked in the block, and is told to end by its pool
+            put_back()
+            signal.raise_signal(signum)
 
     # One that was not set from Python could not be put back.
     before = {number: handler for number in INTERRUPTS if (handler := signal.getsignal(number)) is not None}

@@ -57,8 +57,10 @@ class Run:
         model: a copy of the model, to put snapshots into; None if it cannot be copied, and after loading a file whose model
             is not the package's.
         rest: buffers and frozen parameters, all else that h depends on, by name.
-        example: the first input, (1, ...), a theta (p,), and h there: by these :meth:`model_at` knows the model again.
+        example: the first input, (1, ...), theta at the end of the run, (p,), and h there: by these :meth:`model_at` knows the
+            model again.
         stopped: whether the callback ended the run before its last step.
+        tag: what the job was called in a sweep; None if it had no name.
     """
 
     step: np.ndarray
@@ -73,6 +75,7 @@ class Run:
     rest: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     example: tuple[np.ndarray, np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False)
     stopped: bool = False
+    tag: str | None = None
 
     @property
     def steps_per_second(self) -> float:
@@ -141,6 +144,7 @@ class Run:
             "seconds": self.seconds,
             "interrupted": self.interrupted,
             "stopped": self.stopped,
+            "tag": self.tag,
             "model": {"name": type(self.model).__name__, "config": self.model.config} if known else None,
         }
         arrays = {"step": self.step, "loss": self.loss, "reg": self.reg, "theta": self.theta, "about": json.dumps(about)}
@@ -194,7 +198,7 @@ class Run:
             if model is not None and (needed := _shapes(rest_of(model))) != _shapes(rest):
                 raise ValueError(f"its buffers and frozen parameters are not those of the model, {needed}")
             example = tuple(arrays[name] for name in EXAMPLE) if EXAMPLE[0] in arrays else None
-            return Run(**columns, **facts, model=model, rest=rest, example=example)
+            return Run(**columns, **facts, model=model, rest=rest, example=example, tag=about.get("tag"))
         except (FileNotFoundError, PermissionError):
             raise
         except DAMAGE as error:

@@ -291,7 +291,7 @@ def execute(
         save()  # before a snapshot that nobody asked for
     if so_far.done < job.steps and so_far.done not in kept:
         take()
-    example = first_example(job.model, job.x, next(reversed(kept.values())))
+    example = first_example(job.model, job.x, so_far.theta)
     if at_end:
         recorded, theta = np.array(list(kept), dtype=np.int64), np.stack(list(kept.values()))
         kept.clear()  # as many numbers as theta
