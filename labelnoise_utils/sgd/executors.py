@@ -179,7 +179,7 @@ def _outcomes(future: Future, jobs: Mapping[int, Job], told: bool) -> Iterator[t
             pickled, trace, theta = result
             set_parameters(job.model, torch.from_numpy(theta))
             try:
-                error = pickle.loads(pickled)
+                error = _unpickled_error(pickled)
             except Exception:
                 error = RuntimeError(trace.rstrip().rpartition("\n")[2])
             error.__cause__ = RemoteTraceback(f"\n{trace}")
@@ -284,13 +284,25 @@ def _trimmed(job: Job) -> Job:
 
 def _pickled_error(error: Exception) -> bytes:
     """An error that is known to come back whole, with its notes."""
-    for by in (pickle, _cloudpickle()):
-        with contextlib.suppress(Exception):
-            octets = by.dumps(error)
-            pickle.loads(octets)
-            if by is not pickle or b"__main__" not in octets:
-                return octets
+    for by in filter(None, (pickle, _cloudpickle())):
+        # The second way is for a class whose __init__ takes other arguments than it hands on.
+        for form in (error, (type(error), error.args, vars(error))):
+            with contextlib.suppress(Exception):
+                octets = by.dumps(form)
+                _unpickled_error(octets)
+                if by is not pickle or b"__main__" not in octets or _cloudpickle() is None:
+                    return octets
     return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def _unpickled_error(octets: bytes) -> Exception:
+    form = pickle.loads(octets)
+    if isinstance(form, Exception):
+        return form
+    kind, arguments, state = form
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(state)
+    return error
 
 
 @contextlib.contextmanager

@@ -63,12 +63,13 @@ def train_many(
         jobs: for each run the arguments of :func:`labelnoise_utils.train`, by name, and, if you like, a ``tag``, a string that
             the run keeps. A callback is called where the run is made.
         n_jobs: how many run at the same time; -1 means as many as there are cores. With an executor: how many tasks it is
-            given at a time; -1 means all.
+            given at a time, -1 for all; no matter for a ThreadPoolExecutor.
         executor: any ``concurrent.futures.Executor``: of processes, loky's, Dask's, mpi4py's; it stays open. None is threads.
         directory: a folder, made if there is none, in which each run is written as it ends, by :meth:`Run.save`, under a name
-            made from its job: model where training begins, data and settings, but not ``tag`` and ``checkpoint``. A job whose
-            file is there is not run again: its run is read, and its model put at the end. A damaged file is named in a warning,
-            and its run made again. A module's code is not part of the name, nor is a function that it calls by another name.
+            made from its job: model where training begins, data and settings, a callback by its name, but not ``tag`` and
+            ``checkpoint``. A job whose file is there is not run again: its run is read, and its model put at the end. A damaged
+            file is named in a warning, and its run made again. Code is no part of the name: after a change in the forward pass
+            of a module, or in a callback, take another folder.
         on_error: "raise" ends the sweep with the first run that fails; "keep" puts the error in the run's place.
         progress: show one bar over the steps of all runs that are to be made; with an executor, as each task ends.
 
@@ -79,14 +80,15 @@ def train_many(
     Raises:
         TypeError: as :func:`labelnoise_utils.train` does, with the job's number added, before any run begins; likewise for
             a job that cannot be pickled, if there is an executor.
-        ValueError: likewise; if one job trains a tensor that another one's model reads; or if ``n_jobs`` is neither
-            positive nor -1, or ``on_error`` unknown.
+        ValueError: likewise; if one job trains a tensor that another one's model reads, or two have one checkpoint; or if
+            ``n_jobs`` is neither positive nor -1, or ``on_error`` unknown.
         DivergenceError: of the first run that blows up, with the job's number added; the others are stopped where they are.
         OSError: if ``directory`` cannot be written.
 
-    An interrupt (Ctrl-C, the stop button) ends all runs early: a warning, and Runs with ``interrupted=True``; what has ended is
-    whole, and in ``directory``. To an executor's workers the stop goes by a file, in ``directory`` or the temporary folder.
-    Those that cannot see it are waited for ten seconds; then their runs count as not begun, as do those that had not begun.
+    An interrupt (Ctrl-C, the stop button, SIGTERM) ends all runs early: a warning, and Runs with ``interrupted=True``; what has
+    ended is whole, and in ``directory``. To an executor's workers the stop goes by a file, in ``directory`` or the temporary
+    folder. Those that cannot see it are waited for ten seconds; then their runs count as not begun, as do those that had not
+    begun.
 
     >>> from labelnoise_utils import LabelNoise, Product, train_many
     >>> import torch
@@ -244,6 +246,10 @@ def _prepare_all(jobs: Sequence[Mapping]) -> tuple[list[Job], list[str | None]]:
                 raise TypeError(f"tag must be a string, got {tag!r}")
             prepared.append(prepare(**{key: value for key, value in job.items() if key not in ("progress", "tag")}))
             tags.append(tag)
+    files: dict[str, int] = {}
+    for number, job in enumerate(prepared):
+        if job.checkpoint is not None and files.setdefault(job.checkpoint, number) != number:
+            raise ValueError(f"jobs {files[job.checkpoint]} and {number} have the same checkpoint, {job.checkpoint}")
     owner: dict[int, int] = {}
     for number, job in enumerate(prepared):
         for address in _memory(trainable(job.model).values()):

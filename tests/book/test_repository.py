@@ -64,7 +64,7 @@ def test_what_only_some_calls_need_is_asked_for_alike_everywhere():
     extras = PYPROJECT["project"]["optional-dependencies"]
     pins = (ROOT / "constraints.txt").read_text("utf-8")
     conda = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
-    for requirement in extras["interpolant"]:
+    for requirement in extras["interpolant"] + extras["cluster"]:
         name = requirement.split(">=")[0]
         assert requirement in extras["book"] and requirement in extras["test"]
         assert re.search(rf"^{name}==", pins, re.MULTILINE) and name in conda

@@ -231,8 +231,9 @@ class TestDamage:
         jobs = several()
         with pytest.warns(UserWarning, match=f"{path.name}.*; the run of this file is made again") as caught:
             runs = ln.train_many(jobs, directory=tmp_path, progress=False)
-        assert [str(each.message) for each in caught if path.name not in str(each.message)] == []
-        assert len(caught) == 1 and caught[0].filename == __file__
+        # NumPy leaves a damaged archive open.
+        (warning,) = (each for each in caught if each.category is not ResourceWarning)
+        assert warning.filename == __file__
         assert_same(jobs, runs, *expected)
         jobs = several()
         assert_same(jobs, quietly(jobs, directory=tmp_path), *expected)

@@ -36,8 +36,11 @@ class Fails(nn.Linear):
     """As soon as it has moved."""
 
     class Error(Exception):
+        """Of a kind that pickle itself does not bring back."""
+
         def __init__(self, step, why):
             super().__init__(f"at step {step}: {why}")
+            self.why = why
 
     def forward(self, x):
         if self.bias.item():
@@ -160,6 +163,7 @@ class TestEach:
         with pytest.raises(ln.DivergenceError) as alone:
             ln.train(**jobs[1] | dict(model=ln.Product(3.0, 3.0)), progress=False)
         assert str(runs[1]) == str(alone.value)
+        assert runs[2].args == ("at step 1: no reason",) and runs[2].why == "no reason"
         where = runs[2] if runs[2].__cause__ is None else runs[2].__cause__
         assert "forward" in str(where) or where.__traceback__ is not None
 
@@ -221,6 +225,34 @@ def test_worker_of_a_pool_that_is_killed_costs_what_had_not_ended(on_error, tmp_
     with processes("fork", 1) as pool:
         again = jobs()
         assert_same(again, ln.train_many(again, executor=pool, directory=folder, progress=False), alone, expected)
+
+
+def test_pool_that_broke_ends_with_the_other_runs_under_way(tmp_path):
+    """Its other workers, which were forked during the sweep, end when they are told to."""
+    jobs = [linear_job(Kills(tmp_path / "killed"), steps=200), job(ln.TwoLayerReLU(8), steps=FOREVER)]
+    with processes("fork", 2) as pool:
+        runs = ln.train_many(jobs, executor=pool, on_error="keep", progress=False)
+    assert all(isinstance(run, BrokenExecutor) for run in runs)
+    assert [run.__notes__[-1] for run in runs] == ["in job 0", "in job 1"]
+
+
+def stop_at_100(step, loss, reg, model):
+    return step >= 100
+
+
+def test_callback_and_checkpoint_where_the_run_is_made(tmp_path):
+    def jobs(name):
+        common = dict(record=[0, 50, 100, 200], callback=stop_at_100)
+        return [job(ln.Product(2.0, 0.5), seed=k, checkpoint=tmp_path / f"{name}{k}", **common) for k in range(2)]
+
+    here, there = jobs("here"), jobs("there")
+    expected = ln.train_many(here, progress=False)
+    with processes("fork", 1) as pool:
+        for each in (there, jobs("again")):  # the second time from the folder
+            runs = ln.train_many(each, executor=pool, directory=tmp_path / "runs", progress=False)
+            assert_same(each, runs, here, expected)
+            assert [run.stopped for run in runs] == [True, True] and runs[0].steps == 100
+    assert (tmp_path / "there1").exists() and not (tmp_path / "again1").exists()
 
 
 def test_job_that_cannot_be_pickled_is_named_before_any_run_begins():
@@ -288,13 +320,13 @@ def test_interrupt_reaches_the_workers(ctrl_c, assert_interrupts_work_as_ever, t
 def test_workers_that_do_not_hear_the_stop_are_left(ctrl_c, monkeypatch, tmp_path):
     """As on machines that do not see the folder."""
     monkeypatch.setattr(executors, "GRACE", 0.2)
-    begun = tmp_path / "begun"
+    begun, free = tmp_path / "begun", tmp_path / "free"
 
     class Waits(nn.Linear):
         def forward(self, x):
             if os.getpid() != self.home:
                 begun.touch()
-                while begun.exists():
+                while not free.exists():
                     threading.Event().wait(0.01)
             return super().forward(x)
 
@@ -305,7 +337,7 @@ def test_workers_that_do_not_hear_the_stop_are_left(ctrl_c, monkeypatch, tmp_pat
     with processes("fork", 1) as pool:
         with pytest.warns(UserWarning, match="interrupted: 1 of 1 runs ended early"):
             (run,) = ln.train_many([linear_job(model)], executor=pool, progress=False)
-        begun.unlink()
+        free.touch()
     assert run.step.tolist() == [0] and torch.equal(flat(model), start)
 
 
