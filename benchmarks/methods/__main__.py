@@ -3,8 +3,8 @@
     python -m benchmarks.methods
 
 Each method's learning rate and strength are chosen on validation, over a grid that grows until the neighbours of the
-choice have been tried, and then tested on fresh seeds. The table is written after each piece, and a run that was stopped goes on
-where it was. ``--quick`` makes the same table with a twentieth of the steps, to standard output.
+choice have been tried, and then tested on fresh seeds. The table is written after each method, and a run that was stopped
+goes on where it was. With names of data sets, only these. ``--quick``: with a twentieth of the steps, and nothing is written.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from .stacked import Stacked
 from .tasks import TASKS, Task
 from .training import METHODS, gradients_of, losses, train
 
-TABLE = Path(ln.__file__).parent / "page" / "methods.json"
+TABLES = Path(ln.__file__).parent / "page" / "methods"
 TUNING, TESTING = [100, 101], list(range(8))
 SIDE_BY_SIDE = 12
 PROBE = 200  # examples on which reg and the trace are measured
@@ -155,37 +155,45 @@ def costs(task: Task, methods: list[str]) -> dict[str, float]:
     return {method: round(float(ratio), 2) for method, ratio in zip(methods, ratios, strict=True)}
 
 
-def main(names: list[str], *, quick: bool) -> None:
-    """Compute what the table lacks.
+def complete(name: str, *, quick: bool) -> None:
+    """Compute what a task's table lacks.
 
     Args:
-        names: of the tasks.
+        name: of the task.
         quick: whether with a twentieth of the steps, to standard output.
     """
-    torch.set_num_threads(1)
-    table: dict = json.loads(TABLE.read_text("utf-8")) if TABLE.exists() and not quick else {}
-    for name in names:
-        task = TASKS[name]()
-        if quick:
-            task = dataclasses.replace(task, steps=task.steps // 20, rates=task.rates[1:2], limit=math.inf)
-        told = table.setdefault("tasks", {}).setdefault(name, {"methods": {}})
-        told |= {k: getattr(task, k) for k in ("train", "choose", "test", "steps", "batch", "limit")}
-        methods = [m for m in METHODS if m == "plain" or m in task.strengths]
-        for method in methods:
-            one = told["methods"].setdefault(method, {"grid": []})
-            if "chosen" not in one:
-                began = time.process_time()
-                one["grid"] = tune(task, method, one["grid"])
-                chosen = best(one["grid"], task.limit)
-                one["chosen"] = chosen and tested(task, method, chosen["lr"], chosen["strength"])
-                one["cpu seconds in all"] = round(time.process_time() - began, 1)
-                _write(table, quick)
-                print(f"{name}, {method}: {_told(one)}", flush=True)
-        if "cost" not in told:
-            told["cost"] = costs(task, methods)
-            _write(table, quick)
+    task, path = TASKS[name](), TABLES / f"{name}.json"
     if quick:
-        print(json.dumps(table, indent=1)[:2000])
+        task = dataclasses.replace(task, steps=task.steps // 20, rates=task.rates[1:2], limit=math.inf)
+    table = json.loads(path.read_text("utf-8")) if path.exists() and not quick else {"methods": {}}
+    table |= {"command": f"python -m benchmarks.methods {name}", "commit": _commit(), "torch": torch.__version__}
+    table |= {"tuning seeds": TUNING, "test seeds": TESTING}
+    table |= {k: getattr(task, k) for k in ("train", "choose", "test", "steps", "batch", "limit")}
+
+    def write() -> None:
+        if not quick:
+            path.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+
+    methods = [m for m in METHODS if m == "plain" or m in task.strengths]
+    for method in methods:
+        one = table["methods"].setdefault(method, {"grid": []})
+        if "chosen" in one:
+            continue
+        began = time.process_time()
+        one["grid"] = tune(task, method, one["grid"])
+        chosen = best(one["grid"], task.limit)
+        one["chosen"] = chosen and tested(task, method, chosen["lr"], chosen["strength"])
+        one["cpu seconds in all"] = round(time.process_time() - began, 1)
+        write()
+        print(f"{name}, {method}: {_told(one)}", flush=True)
+    if "cost" not in table:
+        table["cost"] = costs(task, methods)
+        write()
+    print(f"{name}: cost of a step {table['cost']}", flush=True)
+
+
+def _commit() -> str:
+    return subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _told(one: dict) -> str:
@@ -196,15 +204,7 @@ def _told(one: dict) -> str:
     return f"lr {chosen['lr']}, strength {chosen['strength']}: {means}; {one['cpu seconds in all']} s"
 
 
-def _write(table: dict, quick: bool) -> None:
-    if quick:
-        return
-    commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=False)
-    table |= {"command": "python -m benchmarks.methods", "commit": commit.stdout.strip(), "torch": torch.__version__}
-    table |= {"tuning seeds": TUNING, "test seeds": TESTING}
-    TABLE.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
-
-
 if __name__ == "__main__":
-    chosen_names = [a for a in sys.argv[1:] if not a.startswith("-")] or list(TASKS)
-    main(chosen_names, quick="--quick" in sys.argv)
+    torch.set_num_threads(1)
+    for chosen_name in [a for a in sys.argv[1:] if not a.startswith("-")] or list(TASKS):
+        complete(chosen_name, quick="--quick" in sys.argv)
