@@ -87,6 +87,12 @@ def neighbours(row: dict, *, plain: bool) -> list[tuple[float, float]]:
     return rates if plain else [*rates, (rate, float(f"{strength * 3:.6g}")), (rate, float(f"{strength / 3:.6g}"))]
 
 
+def lacking(points: list[tuple[float, float]], rows: list[dict]) -> list[tuple[float, float]]:
+    """The points that have not been tried, nor others within a fifth."""
+    done = [(row["lr"], row["strength"]) for row in rows]
+    return [point for point in points if not any(np.allclose(point, other, rtol=0.2) for other in done)]
+
+
 def tune(task: Task, method: str, rows: list[dict]) -> list[dict]:
     """Fill the grid, and then let it grow until all neighbours of the best row have been tried.
 
@@ -100,11 +106,10 @@ def tune(task: Task, method: str, rows: list[dict]) -> list[dict]:
     """
     points = [*itertools.product(task.rates, task.strengths.get(method, (0.0,)))]
     for _ in range(1 + ROUNDS):
-        done = [(row["lr"], row["strength"]) for row in rows]
-        lacking = [p for p in points if not any(np.allclose(p, q, rtol=0.2) for q in done)]
-        if not lacking:
+        missing = lacking(points, rows)
+        if not missing:
             break
-        rows = rows + tried(task, method, lacking)
+        rows = rows + tried(task, method, missing)
         chosen = best(rows, task.limit)
         if chosen is None:
             break

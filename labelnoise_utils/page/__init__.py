@@ -5,6 +5,7 @@ from .checks import check
 from .exploration import Exploration, explore
 from .hand_over import live_hand_over
 from .longer import how_much_longer
+from .methods import recorded_methods
 from .network import live_network
 from .push import push
 from .sensing import live_sensing
@@ -30,4 +31,5 @@ __all__ = [
     "playground",
     "plots",
     "push",
+    "recorded_methods",
 ]
