@@ -57,7 +57,10 @@ class TestSideBySide:
         draws = [gradients_of(method, net, x, y, strength, generator) for _ in range(200)]
         for r, (model, inputs) in enumerate(zip(models, x, strict=True)):
             reg = ln.implicit_regularizer(model, inputs, loss=loss)
-            exact = torch.cat([g.flatten() for g in torch.autograd.grad(reg, model.parameters())]) * strength[r]
+            exact = (
+                torch.cat([g.flatten() for g in torch.autograd.grad(reg, model.parameters(), materialize_grads=True)])
+                * strength[r]
+            )
             added = [
                 sum(((g - p)[r].flatten() @ e) for g, p, e in zip(d, plain, _split(exact, plain), strict=True)) for d in draws
             ]
