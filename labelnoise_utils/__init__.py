@@ -20,6 +20,7 @@ from .page import (
     playground,
     plots,
     push,
+    recorded_methods,
 )
 from .regularizer import (
     Estimate,
@@ -132,6 +133,7 @@ __all__ = [
     "psd_uniqueness_bound",
     "push",
     "random_two_kinks",
+    "recorded_methods",
     "register_rule",
     "regularizer_by_module",
     "regularizer_by_parameter",

@@ -5,6 +5,7 @@ from .checks import check
 from .exploration import Exploration, explore
 from .hand_over import live_hand_over
 from .longer import how_much_longer
+from .methods import recorded_methods
 from .network import live_network
 from .plane import live_plane
 from .push import push
@@ -32,4 +33,5 @@ __all__ = [
     "playground",
     "plots",
     "push",
+    "recorded_methods",
 ]

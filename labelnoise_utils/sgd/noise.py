@@ -149,11 +149,17 @@ class LabelFlip:
         if not isinstance(y, torch.Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
             what = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
             raise TypeError(f"y must be a tensor of integer classes, got {what}; real labels get LabelNoise")
-        if y.numel() and not 0 <= y.min() <= y.max() < self.classes:
-            raise ValueError(f"y must hold classes 0 to {self.classes - 1}, got {y.min().item()} to {y.max().item()}")
-        flipped = torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float64) < self.p
-        step = torch.randint(1, self.classes, y.shape, generator=generator, device=y.device, dtype=torch.int64)
-        return torch.where(flipped, (y.long() + step) % self.classes, y.long()).to(y.dtype)
+        if y.numel():
+            least, largest = (label.item() for label in y.aminmax())
+            if not 0 <= least <= largest < self.classes:
+                raise ValueError(f"y must hold classes 0 to {self.classes - 1}, got {least} to {largest}")
+        if not self.p:
+            return y.clone()
+        # One draw says both whether a label changes and to which class, since this costs a training loop a step's time.
+        u = torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float64)
+        others = (u * ((self.classes - 1) / self.p)).long()
+        flipped = (others.add_(y).add_(1)).remainder_(self.classes)
+        return torch.where(u < self.p, flipped, y).to(y.dtype)
 
 
 def sgd_draws(
