@@ -105,6 +105,6 @@ def assert_same_run(one, other):
     assert_same_trajectory(one, other)
     for column in ("step", "loss", "reg", "theta"):
         assert getattr(one, column).dtype == getattr(other, column).dtype
-    for fact in ("steps", "engine", "seconds", "interrupted", "steps_per_second"):
+    for fact in ("steps", "engine", "seconds", "interrupted", "stopped", "steps_per_second"):
         assert getattr(one, fact) == getattr(other, fact)
         assert type(getattr(one, fact)) is type(getattr(other, fact))

@@ -5,7 +5,9 @@ from .checks import check
 from .exploration import Exploration, explore
 from .hand_over import live_hand_over
 from .longer import how_much_longer
+from .methods import recorded_methods
 from .network import live_network
+from .plane import live_plane
 from .push import push
 from .sensing import live_sensing
 from .solutions import live_solutions
@@ -24,10 +26,12 @@ __all__ = [
     "how_much_longer",
     "live_hand_over",
     "live_network",
+    "live_plane",
     "live_sensing",
     "live_solutions",
     "live_units",
     "playground",
     "plots",
     "push",
+    "recorded_methods",
 ]

@@ -63,6 +63,6 @@ def live_hand_over(*, level: float = CONCAVE) -> LiveFigure:
         inside,
         label="The level of the hand-over, to play with",
         text=text,
-        scripts=("engine/hand_over.js", "hand_over.js"),
+        scripts=("engine/solve.js", "engine/hand_over.js", "hand_over.js"),
         settings=settings,
     )

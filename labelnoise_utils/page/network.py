@@ -23,7 +23,16 @@ START = {"inputStd": 1.7, "outputStd": 1.7}
 AUTOMATIC = {"pull": 0.15, "most": 0.01}
 
 ENGINE = ("random", "loop", "schedule", "lines", "two_layer_relu", "worker")
-SCRIPTS = ("network_pictures.js", "network_words.js", "network_link.js", "engine/port.js", "network.js")
+SCRIPTS = (
+    "noise_floor.js",
+    "network_pictures.js",
+    "network_words.js",
+    "network_link.js",
+    "dots.js",
+    "drive.js",
+    "engine/port.js",
+    "network.js",
+)
 NAMES = {"given": "as given", "twelve": "the book's twelve", "bumps": "two bumps", "sine": "a sine", "step": "a step"}
 
 Points = tuple[tuple[float, float], ...]
@@ -117,7 +126,7 @@ The address of the page says what you chose: send it.</p>
         ),
         scripts=SCRIPTS,
         settings=START | AUTOMATIC | {"presets": presets, "start": start, "noiseIsOn": noise_std > 0},
-        styles=("network.css",),
+        styles=("dots.css", "network.css"),
         engine=(*(f"engine/{name}.js" for name in ENGINE), "network_worker.js"),
     )
 

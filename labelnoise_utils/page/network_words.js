@@ -1,11 +1,5 @@
 // What the network on a line says of itself; pen.js stands before this in the same function.
 
-// Where the training error stands while noise of variance s^2 goes on: lr s^2 reg / (1 - lr reg), to first order.
-function errorFloor({ lr, reg, noiseStd }) {
-  const pull = lr * reg;
-  return pull < 1 ? (noiseStd * noiseStd * pull) / (1 - pull) : Infinity;
-}
-
 const twoDigits = (value) => inWords(Number(value.toPrecision(2)));
 
 // What reg did while the steps doubled, as far as it is more than the shaking of a single point.

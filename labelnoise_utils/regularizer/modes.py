@@ -34,10 +34,21 @@ def evaluating(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    modes = [(module, module.training) for module in model.modules()]
-    try:
+    with modes_kept(model):
         model.eval()
         yield model
+
+
+@contextlib.contextmanager
+def modes_kept(model: torch.nn.Module) -> Iterator[None]:
+    """Give every module of the model back, at the end of the block, the mode that it had.
+
+    Yields:
+        Nothing.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
     finally:
         for module, training in modes:
             module.training = training

@@ -35,16 +35,13 @@ def loss_and_reg(
     """
     loss, reg = theta.new_full((2, len(theta)), torch.nan)
     probe = x if reg_on is True else reg_on
-    if is_as_built(model):
-        closed_form = "loss_and_reg" in vars(type(model)) and all(p.requires_grad for p in model.parameters())
-        at_once = model.loss_and_reg if closed_form else functools.partial(_at_once, model)
-        most = len(x) if isinstance(probe, bool) else max(len(x), len(probe))
-        if closed_form or most * theta.shape[1] <= WHOLE_GRADIENTS:
-            with torch.no_grad():
-                loss, of_x = at_once(theta, x, y)
-                if probe is not False:
-                    reg = of_x if probe is x else at_once(theta, probe, model(probe))[1]
-            return loss, reg
+    if answers_at_once(model, x, reg_on=reg_on):
+        at_once = model.loss_and_reg if _has_closed_form(model) else functools.partial(_at_once, model)
+        with torch.no_grad():
+            loss, of_x = at_once(theta, x, y)
+            if probe is not False:
+                reg = of_x if probe is x else at_once(theta, probe, model(probe))[1]
+        return loss, reg
     with parameters_kept(model):
         for k, theta_k in enumerate(theta):
             set_parameters(model, theta_k)
@@ -53,6 +50,27 @@ def loss_and_reg(
                 with torch.no_grad():
                     reg[k] = implicit_regularizer(model, probe)
     return loss, reg
+
+
+def answers_at_once(model: torch.nn.Module, x: torch.Tensor, *, reg_on: torch.Tensor | bool = True) -> bool:
+    """Whether :func:`loss_and_reg` takes many theta together; else one after the other, each as if it were alone.
+
+    Args:
+        model: the hypothesis.
+        x: (n, ...).
+        reg_on: as there.
+
+    Returns:
+        True where the last digits for a theta may depend on those beside it.
+    """
+    if not is_as_built(model):
+        return False
+    most = len(x) if isinstance(reg_on, bool) else max(len(x), len(reg_on))
+    return _has_closed_form(model) or most * sum(p.numel() for p in trainable(model).values()) <= WHOLE_GRADIENTS
+
+
+def _has_closed_form(model: torch.nn.Module) -> bool:
+    return "loss_and_reg" in vars(type(model)) and all(p.requires_grad for p in model.parameters())
 
 
 def mean_squared_error(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

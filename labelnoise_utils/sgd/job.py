@@ -2,6 +2,8 @@
 
 import dataclasses
 import numbers
+import os
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..regularizer.inputs import Examples
 from .noise import LabelNoise
 
 Engine = Literal["auto", "compiled", "torch"]
+Callback = Callable[[int, float, float, torch.nn.Module], object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +35,26 @@ class Job:
     engine: Literal["compiled", "torch"]
     reg_on: torch.Tensor | bool
     keep_theta: bool
+    callback: Callback | None = None
+    checkpoint: str | None = None
 
 
 def prepare(
-    model, x, y, *, lr, steps, noise=None, batch_size=1, seed=0, record=200, engine="auto", reg_on=True, keep_theta=True
+    model,
+    x,
+    y,
+    *,
+    lr,
+    steps,
+    noise=None,
+    batch_size=1,
+    seed=0,
+    record=200,
+    engine="auto",
+    reg_on=True,
+    keep_theta=True,
+    callback=None,
+    checkpoint=None,
 ) -> Job:
     """Check the arguments of :func:`train` before any work.
 
@@ -76,6 +95,13 @@ def prepare(
         check_per_example(model, reg_on)
     if not isinstance(keep_theta, bool):
         raise TypeError(f"keep_theta must be True or False, got {keep_theta!r}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of step, loss, reg and model, or None, got {callback!r}")
+    if checkpoint is not None:
+        if not isinstance(checkpoint, str | os.PathLike):
+            raise TypeError(f"checkpoint must be the path of a file, or None, got {checkpoint!r}")
+        # From the root, since a job may run in a process with another working folder.
+        checkpoint = os.path.abspath(os.fspath(checkpoint))
     _check_outputs(model, x, y)
     # A kernel is for the class that it stands in, not for what a subclass makes of it.
     dtypes = getattr(model, "compiled_dtypes", (torch.float64,))
@@ -86,7 +112,7 @@ def prepare(
             f" float64 (MatrixSensing also in float32), got {type(model).__name__} in {dtype}: use engine='torch', or 'auto'"
         )
     engine = "compiled" if has_kernel and engine != "torch" else "torch"
-    return Job(model, x, y, lr, steps, noise, batch_size, seed, record, engine, reg_on, keep_theta)
+    return Job(model, x, y, lr, steps, noise, batch_size, seed, record, engine, reg_on, keep_theta, callback, checkpoint)
 
 
 def as_model_dtype(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:

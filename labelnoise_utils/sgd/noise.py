@@ -12,6 +12,9 @@ from ..arguments import as_integer, as_nonnegative
 
 Kind = Literal["rademacher", "uniform", "gaussian"]
 
+# The first step of a chunk of draws, and the state of each stream before it.
+Position = dict[str, int | dict]
+
 DRAWS_PER_CHUNK = 2**16
 
 
@@ -146,11 +149,17 @@ class LabelFlip:
         if not isinstance(y, torch.Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
             what = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
             raise TypeError(f"y must be a tensor of integer classes, got {what}; real labels get LabelNoise")
-        if y.numel() and not 0 <= y.min() <= y.max() < self.classes:
-            raise ValueError(f"y must hold classes 0 to {self.classes - 1}, got {y.min().item()} to {y.max().item()}")
-        flipped = torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float64) < self.p
-        step = torch.randint(1, self.classes, y.shape, generator=generator, device=y.device, dtype=torch.int64)
-        return torch.where(flipped, (y.long() + step) % self.classes, y.long()).to(y.dtype)
+        if y.numel():
+            least, largest = (label.item() for label in y.aminmax())
+            if not 0 <= least <= largest < self.classes:
+                raise ValueError(f"y must hold classes 0 to {self.classes - 1}, got {least} to {largest}")
+        if not self.p:
+            return y.clone()
+        # One draw says both whether a label changes and to which class, since this costs a training loop a step's time.
+        u = torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float64)
+        others = (u * ((self.classes - 1) / self.p)).long()
+        flipped = (others.add_(y).add_(1)).remainder_(self.classes)
+        return torch.where(u < self.p, flipped, y).to(y.dtype)
 
 
 def sgd_draws(
@@ -180,13 +189,46 @@ def sgd_draws(
 
     Source: section 3.1, equation (5): a randomly chosen example i at each step.
     """
+    for _, indices, z in draws_from(None, n, steps, noise=noise, batch_size=batch_size, seed=seed, outputs=outputs):
+        yield indices, z
+
+
+def draws_from(
+    position: Position | None,
+    n: int,
+    steps: int,
+    *,
+    noise: LabelNoise | None,
+    batch_size: int | None,
+    seed: int,
+    outputs: tuple[int, ...],
+) -> Iterator[tuple[Position, np.ndarray, np.ndarray]]:
+    """The draws of :func:`sgd_draws`, from one of their chunks on.
+
+    Args:
+        position: of that chunk, as an earlier call gave it for the same arguments; None is the first.
+        n: as there, and so are the others.
+        steps: the same.
+        noise: the same.
+        batch_size: the same.
+        seed: the same.
+        outputs: the same.
+
+    Yields:
+        For each chunk its position, which json can write, the indices and the noise.
+    """
     index_stream, noise_stream = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
     width = n if batch_size is None else batch_size
     # A multiple of 32 bits, so that Rademacher draws of consecutive chunks join without a gap.
     chunk = max(32, min(-(-steps // 32), DRAWS_PER_CHUNK // (width * math.prod(outputs)) // 32) * 32)
     silence = np.zeros((chunk, width, *outputs))
     everything = np.tile(np.arange(n, dtype=np.int32), (chunk, 1)) if batch_size is None else None
-    for start in range(0, steps, chunk):
+    streams = {"indices": index_stream.bit_generator, "noise": noise_stream.bit_generator}
+    if position is not None:
+        for name, stream in streams.items():
+            stream.state = position[name]
+    for start in range(position["step"] if position else 0, steps, chunk):
+        here = {"step": start} | {name: stream.state for name, stream in streams.items()}
         indices = index_stream.integers(n, size=(chunk, width), dtype=np.int32) if everything is None else everything
         z = silence if noise is None else noise.draw(noise_stream, silence.shape)
-        yield indices[: steps - start], z[: steps - start]
+        yield here, indices[: steps - start], z[: steps - start]

@@ -1,15 +1,17 @@
 """What a training saw, and its file: :class:`Run`."""
 
+import contextlib
 import copy
 import dataclasses
 import io
 import json
+import math
 import os
 import secrets
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +53,14 @@ class Run:
         steps: number of steps that were made.
         engine: "compiled" or "torch", the one that ran; "flow" from :func:`effective_flow`.
         seconds: duration of the steps alone, wall clock.
-        interrupted: whether the run was stopped before its last step.
+        interrupted: whether an interrupt ended the run before its last step.
         model: a copy of the model, to put snapshots into; None if it cannot be copied, and after loading a file whose model
             is not the package's.
         rest: buffers and frozen parameters, all else that h depends on, by name.
-        example: the first input, (1, ...), a theta (p,), and h there: by these :meth:`model_at` knows the model again.
+        example: the first input, (1, ...), theta at the end of the run, (p,), and h there: by these :meth:`model_at` knows the
+            model again.
+        stopped: whether the callback ended the run before its last step.
+        tag: what the job was called in a sweep; None if it had no name.
     """
 
     step: np.ndarray
@@ -69,11 +74,13 @@ class Run:
     model: torch.nn.Module | None = dataclasses.field(repr=False)
     rest: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     example: tuple[np.ndarray, np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False)
+    stopped: bool = False
+    tag: str | None = None
 
     @property
     def steps_per_second(self) -> float:
-        """Steps per second of wall clock."""
-        return self.steps / self.seconds
+        """Steps per second of wall clock; NaN if there was none."""
+        return self.steps / self.seconds if self.seconds else math.nan
 
     def model_at(self, i: int, model: torch.nn.Module | None = None) -> torch.nn.Module:
         """A copy of the model as it was at snapshot i.
@@ -121,8 +128,7 @@ class Run:
             return
         x, theta, expected = self.example
         *_, h = first_example(model, torch.from_numpy(x), theta)
-        atol = 10 * np.finfo(h.dtype).eps ** 0.5 * np.abs(expected).max()
-        if h.shape != expected.shape or not np.allclose(h, expected, rtol=0, atol=atol):
+        if not is_same_output(h, expected):
             raise ValueError("this is not the model that was trained: its output for the first example is another one")
 
     def save(self, path: str | os.PathLike) -> None:
@@ -137,6 +143,8 @@ class Run:
             "engine": self.engine,
             "seconds": self.seconds,
             "interrupted": self.interrupted,
+            "stopped": self.stopped,
+            "tag": self.tag,
             "model": {"name": type(self.model).__name__, "config": self.model.config} if known else None,
         }
         arrays = {"step": self.step, "loss": self.loss, "reg": self.reg, "theta": self.theta, "about": json.dumps(about)}
@@ -147,13 +155,8 @@ class Run:
             arrays["frozen"] = np.array([name for name, p in self.model.named_parameters() if not p.requires_grad], dtype=str)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
-        path = Path(path)
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-        try:
+        with whole_or_not_at_all(path) as temporary:
             temporary.write_bytes(buffer.getvalue())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @staticmethod
     def load(path: str | os.PathLike) -> "Run":
@@ -190,15 +193,35 @@ class Run:
             if {len(column) for column in columns.values()} != {len(columns["step"])}:
                 raise ValueError("its columns differ in length")
             facts = {key: about[key] for key in ("steps", "engine", "seconds", "interrupted")}
+            facts["stopped"] = about.get("stopped", False)  # not in the first files that there were
             rest = {k.removeprefix("rest."): v for k, v in arrays.items() if k.startswith("rest.")}
             if model is not None and (needed := _shapes(rest_of(model))) != _shapes(rest):
                 raise ValueError(f"its buffers and frozen parameters are not those of the model, {needed}")
             example = tuple(arrays[name] for name in EXAMPLE) if EXAMPLE[0] in arrays else None
-            return Run(**columns, **facts, model=model, rest=rest, example=example)
+            return Run(**columns, **facts, model=model, rest=rest, example=example, tag=about.get("tag"))
         except (FileNotFoundError, PermissionError):
             raise
         except DAMAGE as error:
             raise ValueError(f"{os.fspath(path)} is not a run that Run.save wrote, or is damaged: {error}") from error
+
+
+@contextlib.contextmanager
+def whole_or_not_at_all(path: str | os.PathLike) -> Iterator[Path]:
+    """A file takes the place of another one in a single moment.
+
+    Args:
+        path: of the file, replaced if it exists.
+
+    Yields:
+        Where to write it: beside the path, which it is moved to at the end of the block, and removed if there was an error.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def rest_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -207,21 +230,35 @@ def rest_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return frozen | dict(model.named_buffers())
 
 
-def first_example(model: torch.nn.Module, x: torch.Tensor, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first input, and what a model gives for it at theta, called as SGD calls it.
+def is_same_output(h: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether two outputs are of one model, on whatever machine.
+
+    Returns:
+        True if they are the same up to rounding.
+    """
+    if h.shape != expected.shape:
+        return False
+    return np.allclose(h, expected, rtol=0, atol=10 * np.finfo(h.dtype).eps ** 0.5 * np.abs(expected).max())
+
+
+def first_example(
+    model: torch.nn.Module, x: torch.Tensor, theta: np.ndarray, count: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first input, or the first few, and what a model gives for it at theta, called as SGD calls it.
 
     Args:
         model: the hypothesis; it is left as it was.
         x: (n, ...).
         theta: (p,), in place of its parameters.
+        count: how many at most.
 
     Returns:
         The input (1, ...), theta, and h (1, ...), in float32 where the tensors are in half precision.
     """
     with gradients_possible(), parameters_kept(model), attributes_kept(model), torch.enable_grad():
         set_parameters(model, torch.from_numpy(theta))
-        one = x[:1].to(next(model.parameters()).device)
-        return as_array(x[:1]), theta, as_array(model(as_model_dtype(model, one)))
+        one = x[:count].to(next(model.parameters()).device)
+        return as_array(x[:count]), theta, as_array(model(as_model_dtype(model, one)))
 
 
 def copy_of(model: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module | None:

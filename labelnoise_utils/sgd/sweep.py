@@ -1,78 +1,186 @@
 """Many independent runs at once."""
 
 import contextlib
+import dataclasses
+import inspect
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 
 from ..arguments import as_integer
 from ..regularizer.hypothesis import trainable
+from .directory import fetch, file_of
+from .executors import run_elsewhere
 from .job import Job, prepare
 from .noise import LabelNoise
 from .progress import interruptible, progress_bar
 from .run import Run
-from .training import execute
+from .training import execute, train
 
 Stage = tuple[float, int, LabelNoise | None]
+OnError = Literal["raise", "keep"]
 
 
-def train_many(jobs: Sequence[Mapping], *, n_jobs: int = -1, progress: bool = True) -> list[Run]:
-    """Independent runs of label-noise SGD, sharing the cores.
+def train_many(
+    jobs: Sequence[Mapping],
+    *,
+    n_jobs: int = -1,
+    executor: Executor | None = None,
+    directory: str | os.PathLike | None = None,
+    on_error: OnError = "raise",
+    progress: bool = True,
+) -> list[Run | Exception]:
+    """Independent runs of label-noise SGD, sharing the cores of this machine, or of many.
 
     A run is sequential, so more cores help only with more runs. The compiled steps release the interpreter's lock: threads
-    are enough, and each model is changed in place as by :func:`labelnoise_utils.train`.
+    are enough on one machine, and each model is changed in place as by :func:`labelnoise_utils.train`.
+
+    With an executor the runs are made in its workers: jobs travel there and runs come back, pickled; models are changed in
+    place here all the same, and the numbers are those of threads, to the last bit where the workers' torch computes with as
+    many threads of its own. Short runs travel several together, as many as take about a quarter of a second. Dask goes from a
+    laptop to a cluster without another change::
+
+        from dask.distributed import Client, LocalCluster
+
+        with Client(LocalCluster(n_workers=2, threads_per_worker=1)) as client:
+            runs = train_many(jobs, executor=client.get_executor(), directory="runs")
+
+    In place of ``LocalCluster(...)`` stands ``dask_jobqueue.SLURMCluster(cores=..., memory=..., walltime=...)`` and
+    ``cluster.scale(jobs=...)``, or ``dask_kubernetes.operator.KubeCluster(...)``, or the address of a scheduler. Each worker
+    needs this package, and as many Dask threads as there are cores for it; its compiled steps are read from Numba's cache, or
+    compiled once in each process where there is none. A worker that is killed costs the time of what it was at, which Dask
+    gives to another one; a task that has seen ``distributed.scheduler.allowed-failures`` workers die, three unless you set
+    it otherwise, counts as failed. A ProcessPoolExecutor, or loky's, does not survive the death of a worker: all runs that
+    had not ended fail with BrokenExecutor, those that had are in ``directory``.
 
     Args:
-        jobs: for each run the arguments of :func:`labelnoise_utils.train`, by name.
-        n_jobs: how many run at the same time; -1 means as many as there are cores.
-        progress: show one bar over the steps of all runs.
+        jobs: for each run the arguments of :func:`labelnoise_utils.train`, by name, and, if you like, a ``tag``, a string that
+            the run keeps. A callback is called where the run is made.
+        n_jobs: how many run at the same time; -1 means as many as there are cores. With an executor: how many tasks it is
+            given at a time, -1 for all; no matter for a ThreadPoolExecutor.
+        executor: any ``concurrent.futures.Executor``: of processes, loky's, Dask's, mpi4py's; it stays open. None is threads.
+        directory: a folder, made if there is none, in which each run is written as it ends, by :meth:`Run.save`, under a name
+            made from its job: model where training begins, data and settings, a callback by its name, but not ``tag`` and
+            ``checkpoint``. A job whose file is there is not run again: its run is read, and its model put at the end. A damaged
+            file is named in a warning, and its run made again. Code is no part of the name: after a change in the forward pass
+            of a module, or in a callback, take another folder.
+        on_error: "raise" ends the sweep with the first run that fails; "keep" puts the error in the run's place.
+        progress: show one bar over the steps of all runs that are to be made; with an executor, as each task ends.
 
     Returns:
-        The runs, in the order of ``jobs``.
+        The runs, in the order of ``jobs``; with ``on_error="keep"`` exceptions among them, each with its job's number and where
+        it was raised.
 
     Raises:
-        TypeError: as :func:`labelnoise_utils.train` does, with the job's number added, before any run begins.
-        ValueError: likewise; if one job trains a tensor that another one's model reads; or if ``n_jobs`` is neither
-            positive nor -1.
+        TypeError: as :func:`labelnoise_utils.train` does, with the job's number added, before any run begins; likewise for
+            a job that cannot be pickled, if there is an executor.
+        ValueError: likewise; if one job trains a tensor that another one's model reads, or two have one checkpoint; or if
+            ``n_jobs`` is neither positive nor -1, or ``on_error`` unknown.
         DivergenceError: of the first run that blows up, with the job's number added; the others are stopped where they are.
+        OSError: if ``directory`` cannot be written.
 
-    An interrupt (Ctrl-C, the stop button) ends all runs early: a warning, and Runs with ``interrupted=True``.
+    An interrupt (Ctrl-C, the stop button, SIGTERM) ends all runs early: a warning, and Runs with ``interrupted=True``; what has
+    ended is whole, and in ``directory``. To an executor's workers the stop goes by a file, in ``directory`` or the temporary
+    folder. Those that cannot see it are waited for ten seconds; then their runs count as not begun, as do those that had not
+    begun.
 
     >>> from labelnoise_utils import LabelNoise, Product, train_many
     >>> import torch
     >>> job = dict(x=torch.zeros(1), y=torch.ones(1), lr=0.01, steps=1000, noise=LabelNoise(1.0))
-    >>> runs = train_many([dict(model=Product(), seed=seed, **job) for seed in range(4)])
-    >>> len(runs)
-    4
+    >>> runs = train_many([dict(model=Product(), seed=seed, tag=f"seed {seed}", **job) for seed in range(4)])
+    >>> runs[3].tag
+    'seed 3'
     """
     if as_integer("n_jobs", n_jobs, -1) == 0:
         raise ValueError("n_jobs must be positive, or -1 for all cores, got 0")
-    prepared = _prepare_all(jobs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    lock = threading.Lock()
-    with interruptible() as stop, progress_bar(sum(job.steps for job in prepared), progress) as bar:
-
-        def advance(steps: int) -> None:
-            with lock:
-                bar(steps)
-
-        with ThreadPoolExecutor(cores if n_jobs == -1 else n_jobs) as pool:
-            futures = [pool.submit(execute, job, stop, advance) for job in prepared]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for number, future in enumerate(futures):
-                if future in done and future.exception() is not None:
-                    stop.set()
-                    with _noting(f"in job {number}"):
-                        future.result()
-            runs = [future.result() for future in futures]
-    early = sum(run.interrupted for run in runs)
+    if on_error not in get_args(OnError):
+        raise ValueError(f"on_error must be one of {', '.join(get_args(OnError))}, got {on_error!r}")
+    if executor is not None and not isinstance(executor, Executor):
+        hint = "; Dask's is client.get_executor()" if hasattr(executor, "get_executor") else ""
+        raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {type(executor).__name__}{hint}")
+    prepared, tags = _prepare_all(jobs)
+    results: dict[int, Run | Exception] = {}
+    files: list[Path] = []
+    if directory is not None:
+        os.makedirs(directory, exist_ok=True)
+        digests: dict = {}
+        files = [file_of(directory, job, digests) for job in prepared]
+        for number, (file, job) in enumerate(zip(files, prepared, strict=True)):
+            if (run := fetch(file, job, tags[number])) is not None:
+                results[number] = run
+    to_do = {number: job for number, job in enumerate(prepared) if number not in results}
+    failed = None
+    with interruptible() as stop, progress_bar(sum(job.steps for job in to_do.values()), progress) as bar:
+        most = None if n_jobs == -1 else n_jobs
+        if executor is None or type(executor) is ThreadPoolExecutor:
+            ending = _run_here(to_do, executor, most=most, stop=stop, bar=bar)
+        else:
+            ending = _counted(run_elsewhere(to_do, executor, most=most, stop=stop, folder=directory), to_do, bar)
+        with contextlib.closing(ending):
+            try:
+                for number, result in ending:
+                    if isinstance(result, Run):
+                        result = dataclasses.replace(result, tag=tags[number])
+                        if files and not result.interrupted:
+                            result.save(files[number])
+                    else:
+                        result.add_note(f"in job {number}")
+                        if on_error == "raise" and failed is None:
+                            failed = result
+                            stop.set()
+                    results[number] = result
+            finally:
+                stop.set()
+        if failed is not None:
+            raise failed
+        for number, job in to_do.items():
+            if number not in results:  # stopped before it began: the run is its start alone
+                results[number] = dataclasses.replace(execute(job, stop, bar), tag=tags[number])
+    runs = [results[number] for number in range(len(prepared))]
+    early = sum(isinstance(run, Run) and run.interrupted for run in runs)
     if early:
         warnings.warn(f"interrupted: {early} of {len(runs)} runs ended early; what they did so far is returned", stacklevel=2)
     return runs
+
+
+def _run_here(
+    jobs: Mapping[int, Job], pool: Executor | None, *, most: int | None, stop: threading.Event, bar: Callable[[int], None]
+) -> Iterator[tuple[int, Run | Exception]]:
+    """Run jobs in threads.
+
+    Yields:
+        Number and run, or error, of each as it ends.
+    """
+    lock = threading.Lock()
+
+    def advance(steps: int) -> None:
+        with lock:
+            bar(steps)
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(most or cores) if pool is None else contextlib.nullcontext(pool) as threads:
+        numbers = {threads.submit(execute, job, stop, advance): number for number, job in jobs.items()}
+        for future in as_completed(numbers):
+            error = future.exception()
+            if error is not None and not isinstance(error, Exception):
+                raise error
+            yield numbers.pop(future), error or future.result()
+
+
+def _counted(
+    ending: Iterator[tuple[int, Run | Exception]], jobs: Mapping[int, Job], bar: Callable[[int], None]
+) -> Iterator[tuple[int, Run | Exception]]:
+    """The same, with their steps shown as they come."""
+    with contextlib.closing(ending):
+        for number, result in ending:
+            bar(result.steps if isinstance(result, Run) else jobs[number].steps)
+            yield number, result
 
 
 def train_stages(
@@ -92,8 +200,8 @@ def train_stages(
         y: the labels, of the shape of ``model(x)``.
         stages: ``(lr, steps, noise)`` of each stage, one after the other.
         seed: model i draws with ``seed + k * len(models) + i`` in stage k.
-        **options: further arguments of :func:`labelnoise_utils.train`, the same in every stage, and ``n_jobs``, ``progress``
-            of :func:`train_many`.
+        **options: further arguments of :func:`labelnoise_utils.train`, the same in every stage, and ``n_jobs``, ``executor``,
+            ``directory``, ``progress`` of :func:`train_many`.
 
     Returns:
         For each model its runs, one per stage; fewer if there was an interrupt.
@@ -103,7 +211,7 @@ def train_stages(
         ValueError: likewise.
         DivergenceError: as :func:`train_many` does, with the stage's number added.
     """
-    sweep = {key: options.pop(key) for key in ("n_jobs", "progress") if key in options}
+    sweep = {key: options.pop(key) for key in ("n_jobs", "executor", "directory", "progress") if key in options}
     schedule = []
     for k, (lr, steps, noise) in enumerate(stages):
         same = dict(x=x, y=y, lr=lr, steps=steps, noise=noise, **options)
@@ -120,11 +228,28 @@ def train_stages(
     return [[runs[i] for runs in finished] for i in range(len(models))]
 
 
-def _prepare_all(jobs: Sequence[Mapping]) -> list[Job]:
-    prepared = []
+def _prepare_all(jobs: Sequence[Mapping]) -> tuple[list[Job], list[str | None]]:
+    """Check all jobs before any run: their final form, and their tags."""
+    prepared, tags = [], []
+    known = inspect.signature(train).parameters
+    needed = [name for name, parameter in known.items() if parameter.default is inspect.Parameter.empty]
     for number, job in enumerate(jobs):
         with _noting(f"in job {number}"):
-            prepared.append(prepare(**{key: value for key, value in job.items() if key != "progress"}))
+            if not isinstance(job, Mapping):
+                raise TypeError(f"a job must hold the arguments of train by name, as a dict does, got {type(job).__name__}")
+            if unknown := [name for name in job if name not in known and name != "tag"]:
+                raise TypeError(f"a job has no argument {unknown[0]!r}: it has those of train, {', '.join(known)}, and tag")
+            if missing := [name for name in needed if name not in job]:
+                raise TypeError(f"a job needs {', '.join(map(repr, missing))}")
+            tag = job.get("tag")
+            if tag is not None and not isinstance(tag, str):
+                raise TypeError(f"tag must be a string, got {tag!r}")
+            prepared.append(prepare(**{key: value for key, value in job.items() if key not in ("progress", "tag")}))
+            tags.append(tag)
+    files: dict[str, int] = {}
+    for number, job in enumerate(prepared):
+        if job.checkpoint is not None and files.setdefault(job.checkpoint, number) != number:
+            raise ValueError(f"jobs {files[job.checkpoint]} and {number} have the same checkpoint, {job.checkpoint}")
     owner: dict[int, int] = {}
     for number, job in enumerate(prepared):
         for address in _memory(trainable(job.model).values()):
@@ -136,7 +261,7 @@ def _prepare_all(jobs: Sequence[Mapping]) -> list[Job]:
                     f"jobs {owner[address]} and {number} share a tensor of shape {shape}, which one of them trains in place:"
                     " give every job a model of its own"
                 )
-    return prepared
+    return prepared, tags
 
 
 def _memory(tensors: Iterable[torch.Tensor]) -> dict[int, tuple[int, ...]]:

@@ -1,6 +1,8 @@
 """Label-noise SGD: :func:`train`."""
 
+import contextlib
 import math
+import os
 import threading
 import time
 import warnings
@@ -12,14 +14,17 @@ import torch
 
 from ..regularizer import per_example_sq_norms
 from ..regularizer.hypothesis import parameters_kept, set_parameters, trainable
-from ..regularizer.snapshots import loss_and_reg, mean_squared_error
+from ..regularizer.snapshots import answers_at_once, loss_and_reg, mean_squared_error
+from .callback import ask
+from .checkpoint import go_on
 from .engines import train_compiled, train_torch
-from .job import Engine, Job, prepare
-from .noise import LabelNoise, sgd_draws
-from .progress import interruptible, progress_bar
+from .job import Callback, Engine, Job, prepare
+from .noise import LabelNoise, draws_from
+from .progress import SECONDS_TO_BAR, NowAndThen, interruptible, labelled_bar
 from .run import Run, as_array, copy_of, first_example, rest_of
 
 SECONDS_PER_SLICE = 0.1
+SECONDS_TO_CHECKPOINT = 10
 
 
 class DivergenceError(ArithmeticError):
@@ -62,6 +67,8 @@ def train(
     reg_on: torch.Tensor | bool = True,
     keep_theta: bool = True,
     progress: bool = True,
+    callback: Callback | None = None,
+    checkpoint: str | os.PathLike | None = None,
 ) -> Run:
     r"""Label-noise SGD on the squared error, in place.
 
@@ -87,22 +94,53 @@ def train(
         reg_on: inputs over which reg of the snapshots is the mean, such as a few of x or others; True is x, False leaves reg
             out.
         keep_theta: whether the run keeps the parameters at each snapshot, k p numbers.
-        progress: show a progress bar, with rate and time left, once a run has taken two seconds.
+        progress: show a progress bar, with rate, time left, and the latest loss and reg, once a run has taken two seconds.
+        callback: called at each snapshot as it comes, ``callback(step, loss, reg, model)``, with the model itself, to look at
+            and not to change; the modes of its layers are put back. A true answer ends the run there.
+        checkpoint: path of a file from which a run that was killed goes on.
 
     Returns:
         The snapshots.
 
     Raises:
-        TypeError: if model is no module, noise no LabelNoise, or a number no number.
+        TypeError: if model is no module, noise no LabelNoise, a number no number, callback no function, or checkpoint no path.
         ValueError: if shapes do not match, x or y hold NaN or infinity, a number is out of range, the engine is unknown or not
             to be had for this model, no parameter is trainable or one that is has half precision, h of an example changes
-            with its batch, or BatchNorm or Dropout is in training mode. The model has not changed then.
+            with its batch, BatchNorm or Dropout is in training mode, or the checkpoint is that of another call, or damaged.
+            The model has not changed then. Also if the callback changes the model, which gets its values back.
+        OSError: if the checkpoint cannot be read, or not be written before the first step.
         DivergenceError: if the training blows up; the model is left at the last snapshot with a finite loss.
 
-    An interrupt (Ctrl-C, the stop button) ends the run early: a warning, and a Run with ``interrupted=True``. Nothing that
-    goes wrong after the last step loses the run: where loss or reg of a snapshot cannot be had, there is a warning and NaN.
+    An interrupt (Ctrl-C, the stop button) or SIGTERM ends the run early: a warning, and a Run with ``interrupted=True``. A
+    second one acts as ever. Nothing that goes wrong after the last step loses the run: where loss or reg of a snapshot
+    cannot be had, there is a warning and NaN.
+
+    A callback that ends the run leaves what a run of so many steps would, and ``stopped=True``. Its answer apart, neither
+    callback nor checkpoint changes a digit of the run; the loss and reg that the callback is told are those of the Run up to
+    rounding. An error in it goes to the caller, and the model stays as it is at that step.
+
+    The checkpoint is written before the first step, then about every ten seconds (more seldom where it takes long, so that it
+    takes a hundredth of the time), and where the run ends, by itself, by its callback or an error in it, or by an interrupt;
+    each time whole or not at all. The same call, with the model built as before, goes on from it, and its Run is that of one
+    that was never stopped, to the last bit on the same machine; ``seconds`` is the sum. Steps since the file was written are
+    made again, and the callback is called for them again. After an interrupt the model may also be as it was left. The file
+    stays: of a run that is over the same call returns the Run again, without a step, so a script of several runs can be
+    started again as it is; a training that blew up does so again. To begin anew, delete the file.
 
     Source: equation (5), with the label noise of section 1; chapter 1.
+
+    >>> import tempfile
+    >>> from labelnoise_utils import LabelNoise, Product, train
+    >>> settings = dict(lr=0.02, steps=100_000, noise=LabelNoise(0.5), record=range(0, 100_000, 500))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for _ in range(2):  # the second time it is all in the file
+    ...         run = train(
+    ...             Product(2.0, 0.5), torch.zeros(1), torch.ones(1), **settings, checkpoint=f"{folder}/run",
+    ...             callback=lambda step, loss, reg, model: reg < 2.2,
+    ...         )
+    ...         print(run.steps, run.stopped, run.interrupted)
+    4000 True False
+    4000 True False
     """
     job = prepare(
         model,
@@ -117,27 +155,38 @@ def train(
         engine=engine,
         reg_on=reg_on,
         keep_theta=keep_theta,
+        callback=callback,
+        checkpoint=checkpoint,
     )
-    with interruptible() as stop, progress_bar(job.steps, progress) as advance:
-        run = execute(job, stop, advance)
+    with interruptible() as stop, labelled_bar(job.steps, progress) as (advance, show):
+        run = execute(job, stop, advance, show)
     if run.interrupted:
-        warnings.warn(f"interrupted after {run.steps} of {steps} steps; the run so far is returned", stacklevel=2)
+        again = "" if job.checkpoint is None else f", and the same call goes on from {job.checkpoint}"
+        warnings.warn(f"interrupted after {run.steps} of {steps} steps; the run so far is returned{again}", stacklevel=2)
     return run
 
 
-def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> Run:
-    """Run a job until its last step or until ``stop`` is set.
+def execute(
+    job: Job,
+    stop: threading.Event,
+    advance: Callable[[int], None],
+    show: Callable[[float, float], None] | None = None,
+) -> Run:
+    """Run a job until its last step, or until ``stop`` is set or its callback says so.
 
     Args:
         job: what to run.
         stop: set by an interrupt, from any thread.
         advance: told the number of steps after every slice of work.
+        show: told a loss and a reg now and then, for somebody who waits.
 
     Returns:
         The run.
 
     Raises:
         DivergenceError: as in :func:`train`.
+        OSError: likewise.
+        ValueError: likewise, for the checkpoint and the callback.
     """
     twin = copy_of(job.model, job.x)
     rest = {name: as_array(values) for name, values in rest_of(job.model).items()}
@@ -146,25 +195,61 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
     def flat() -> np.ndarray:
         return np.concatenate([p.cpu().numpy().ravel() for p in parameters])
 
-    begin = flat()
+    so_far, checkpoint = go_on(job, flat())
+    before, kept, measured = so_far.done, so_far.kept, so_far.measured
+    set_parameters(job.model, torch.from_numpy(so_far.theta))
     descend = {"compiled": train_compiled, "torch": train_torch}[job.engine](job)
-    kept: dict[int, np.ndarray] = {}
-    measured: list[tuple[np.ndarray, ...]] = []
+    advance(so_far.done)
+    # At the end, where many snapshots together take less time than each; and so that whoever looks changes no digit.
+    at_end = job.keep_theta and (
+        answers_at_once(job.model, job.x, reg_on=job.reg_on) or (job.callback is None and job.checkpoint is None)
+    )
+    saving, showing = NowAndThen(SECONDS_TO_CHECKPOINT, SECONDS_TO_CHECKPOINT), NowAndThen(0.5, SECONDS_TO_BAR)
 
-    def take(step: int, theta: np.ndarray) -> None:
-        kept[step] = theta
+    def save() -> None:
+        try:
+            checkpoint.write(so_far)
+        except OSError as error:
+            warnings.warn(f"no checkpoint at step {so_far.done}, the one before stands: {error!r}", stacklevel=2)
+
+    def take() -> tuple[float, float]:
+        """A snapshot; loss and reg, if they are wanted now."""
+        kept[so_far.done] = so_far.theta
+        loss, reg = math.nan, math.nan
+        if not at_end or job.callback is not None:
+            loss, reg = (values.item() for values in _loss_and_reg(job, so_far.theta[None]))
+            if show is not None:
+                show(loss, reg)
+        if not at_end:
+            measured[so_far.done] = loss, reg
         if not job.keep_theta:
-            measured.append((np.array([step]), *_loss_and_reg(job, theta[None])))
             for earlier in list(kept)[:-2]:  # two to fall back on, if the training blows up
                 del kept[earlier]
+        return loss, reg
+
+    def visit() -> None:
+        """A snapshot of those that were asked for."""
+        loss, reg = take()
+        if job.callback is None:
+            return
+        try:
+            so_far.stopped = ask(job, so_far.done, loss, reg) and so_far.done < job.steps
+        except BaseException as error:
+            error.add_note(f"in the callback at step {so_far.done}")
+            del kept[so_far.done]  # so that the callback is called again if the run goes on
+            measured.pop(so_far.done, None)
+            if checkpoint is not None:
+                save()
+            raise
 
     record = set(job.record.tolist())
-    if 0 in record:
-        take(0, begin)
-    done, seconds, pace, diverged = 0, 0.0, 16, False
-    upcoming = iter(sorted(record - {0}))
+    if so_far.done in record and so_far.done not in kept:
+        visit()
+    pace, diverged = 16, False
+    upcoming = iter(sorted(step for step in record if step > so_far.done))
     target = next(upcoming, job.steps)
-    draws = sgd_draws(
+    draws = draws_from(
+        so_far.draws,
         len(job.x),
         job.steps,
         noise=job.noise,
@@ -172,52 +257,69 @@ def execute(job: Job, stop: threading.Event, advance: Callable[[int], None]) -> 
         seed=job.seed,
         outputs=tuple(job.y.shape[1:]),
     )
-    for indices, z in draws:
-        used = 0
-        while used < len(indices) and not stop.is_set():
-            count = min(pace, len(indices) - used, target - done)
+    for position, indices, z in draws:
+        so_far.draws = position
+        used = so_far.done - position["step"]
+        while used < len(indices) and not (stop.is_set() or so_far.stopped):
+            count = min(pace, len(indices) - used, target - so_far.done)
             clock = time.perf_counter()
             taken = descend(indices[used : used + count], z[used : used + count])
             elapsed = time.perf_counter() - clock
-            seconds += elapsed
+            so_far.seconds += elapsed
             if count == pace:
                 pace *= max(1, min(16, int(SECONDS_PER_SLICE / max(2 * elapsed, 1e-9))))
-            done, used = done + taken, used + taken
-            diverged = taken < count or not np.isfinite(theta := flat()).all()
+            so_far.done, used, so_far.theta = so_far.done + taken, used + taken, flat()
+            diverged = taken < count or not np.isfinite(so_far.theta).all()
             if diverged:
                 break
             advance(taken)
-            if done == target:
-                if done in record:
-                    take(done, theta)
+            if so_far.done == target:
+                if so_far.done in record:
+                    visit()
                 target = next(upcoming, job.steps)
-        if diverged or stop.is_set():
+            if show is not None and showing.is_due():
+                with showing.once():
+                    _show_now(job, so_far.theta, show)
+            if checkpoint is not None and saving.is_due():
+                with saving.once():
+                    save()
+        if diverged or stop.is_set() or so_far.stopped:
             break
     if diverged:
-        _raise_divergence(job, done, {0: begin} | kept)
-    if done < job.steps:
-        take(done, flat())
-    example = first_example(job.model, job.x, next(reversed(kept.values())))
-    if job.keep_theta:
+        _raise_divergence(job, so_far.done, {0: so_far.begin} | kept)
+    if checkpoint is not None and (so_far.done > before or so_far.stopped):
+        save()  # before a snapshot that nobody asked for
+    if so_far.done < job.steps and so_far.done not in kept:
+        take()
+    example = first_example(job.model, job.x, so_far.theta)
+    if at_end:
         recorded, theta = np.array(list(kept), dtype=np.int64), np.stack(list(kept.values()))
         kept.clear()  # as many numbers as theta
         loss, reg = _loss_and_reg(job, theta)
     else:
-        recorded, loss, reg = map(np.concatenate, zip(*measured, strict=True))
-        theta = np.empty((len(recorded), 0), begin.dtype)
+        recorded, (loss, reg) = np.array(list(measured), dtype=np.int64), np.array([*measured.values()], so_far.begin.dtype).T
+        theta = np.stack(list(kept.values())) if job.keep_theta else np.empty((len(recorded), 0), so_far.begin.dtype)
     return Run(
         step=recorded,
         loss=loss,
         reg=reg,
         theta=theta,
-        steps=done,
+        steps=so_far.done,
         engine=job.engine,
-        seconds=seconds,
-        interrupted=done < job.steps,
+        seconds=so_far.seconds,
+        interrupted=so_far.done < job.steps and not so_far.stopped,
         model=twin,
         rest=rest,
         example=example,
+        stopped=so_far.stopped,
     )
+
+
+def _show_now(job: Job, theta: np.ndarray, show: Callable[[float, float], None]) -> None:
+    """Loss and reg for the bar; where they cannot be had, the bar goes without, and the snapshots will say so."""
+    with contextlib.suppress(Exception):
+        loss, reg = loss_and_reg(job.model, torch.from_numpy(theta[None]).to(job.y.device), job.x, job.y, reg_on=job.reg_on)
+        show(loss.item(), reg.item())
 
 
 def _loss_and_reg(job: Job, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,32 +40,57 @@ def browser(built):
         browser.close()
 
 
+def _open(browser, address, view="wide", **settings):
+    """A page in a context of its own; `page.complaints` collects whatever should not happen."""
+    context = browser.new_context(viewport=VIEWS[view], **settings)
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    page.complaints = []
+    own = (address.split("//")[0] + "//" + urlsplit(address).netloc + "/", "data:", "blob:")
+
+    def complain_if(condition, text):
+        if condition:
+            page.complaints.append(text)
+
+    page.on("request", lambda r: complain_if(not r.url.startswith(own), f"outside: {r.url}"))
+    page.on("requestfailed", lambda r: complain_if(True, f"failed: {r.url}"))
+    page.on("response", lambda r: complain_if(r.status >= 400, f"{r.status}: {r.url}"))
+    page.on("pageerror", lambda e: complain_if(True, f"error: {e}"))
+    page.on("console", lambda m: complain_if(m.type == "error", f"console: {m.text}"))
+    page.goto(address, wait_until="networkidle")
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    return page
+
+
 @pytest.fixture
 def open_page(browser):
-    """Opens an address; collects in `page.complaints` whatever should not happen."""
-    contexts = []
+    """Opens an address."""
+    pages = []
 
     def open_page(address, view="wide", **settings):
-        context = browser.new_context(viewport=VIEWS[view], **settings)
-        context.set_default_timeout(60_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.complaints = []
-        own = (address.split("//")[0] + "//" + urlsplit(address).netloc + "/", "data:", "blob:")
-
-        def complain_if(condition, text):
-            if condition:
-                page.complaints.append(text)
-
-        page.on("request", lambda r: complain_if(not r.url.startswith(own), f"outside: {r.url}"))
-        page.on("requestfailed", lambda r: complain_if(True, f"failed: {r.url}"))
-        page.on("response", lambda r: complain_if(r.status >= 400, f"{r.status}: {r.url}"))
-        page.on("pageerror", lambda e: complain_if(True, f"error: {e}"))
-        page.on("console", lambda m: complain_if(m.type == "error", f"console: {m.text}"))
-        page.goto(address, wait_until="networkidle")
-        page.evaluate("() => window.MathJax?.startup?.promise")
-        return page
+        pages.append(_open(browser, address, view, **settings))
+        return pages[-1]
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.context.close()
+
+
+@pytest.fixture(scope="module")
+def opened(request, server, browser):
+    """A page of the book for all tests of a file that ask for it by name: to open it takes longer than to look at it."""
+    page = _open(browser, f"{server}/{request.param}.html")
+    yield page
+    page.context.close()
+
+
+@pytest.fixture
+def look(opened):
+    """Shows the opened page in a window of some size, by day or by night, on a screen or on paper."""
+
+    def look(view="wide", color_scheme="light", media="screen"):
+        opened.set_viewport_size(view if isinstance(view, dict) else VIEWS[view])
+        opened.emulate_media(color_scheme=color_scheme, media=media)
+        return opened
+
+    return look

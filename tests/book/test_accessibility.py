@@ -22,9 +22,9 @@ def violations(page, scope):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_accessible(server, open_page, name, scheme):
-    page = open_page(f"{server}/{name}.html", color_scheme=scheme)
+@pytest.mark.parametrize(("opened", "name"), [(name, name) for name in PAGES], indirect=["opened"], ids=PAGES)
+def test_page_is_accessible(look, name, scheme):
+    page = look(color_scheme=scheme)
     known = OF_DOCUTILS.get(name, set())
     assert {rule: nodes for rule, nodes in violations(page, "article").items() if rule not in known} == {}
 

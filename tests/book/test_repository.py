@@ -64,7 +64,7 @@ def test_what_only_some_calls_need_is_asked_for_alike_everywhere():
     extras = PYPROJECT["project"]["optional-dependencies"]
     pins = (ROOT / "constraints.txt").read_text("utf-8")
     conda = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
-    for requirement in extras["interpolant"]:
+    for requirement in extras["interpolant"] + extras["cluster"]:
         name = requirement.split(">=")[0]
         assert requirement in extras["book"] and requirement in extras["test"]
         assert re.search(rf"^{name}==", pins, re.MULTILINE) and name in conda
@@ -138,9 +138,15 @@ def test_packages_are_asked_for_by_name_and_not_by_server():
             assert not server.search(path.read_bytes()), name
 
 
-def test_the_readme_s_example_runs():
+def test_the_readme_s_example_runs(capsys):
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)[1]
     names = {}
     exec(textwrap.dedent(block), names)
     assert names["run"].loss[-1] < names["run"].loss[0] and len(names["run"].reg) == len(names["run"].step)
     assert abs(sum(names["shares"].values()) / names["reg"] - 1) < 1e-5
+    said = re.fullmatch(r"reg (\d+\.\d\d) -> (\d+\.\d\d)\n", capsys.readouterr().out)
+    assert abs(float(said[1]) - names["reg"]) < 0.01
+    reached = labelnoise_utils.implicit_regularizer(names["model"], names["x"])
+    assert abs(float(said[2]) - reached) < 0.01 and names["model"].training
+    lines = textwrap.dedent(block).split("noise = ")[1].split("\n\n")[0].splitlines()
+    assert len(lines) <= 12

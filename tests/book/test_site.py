@@ -24,9 +24,9 @@ def untypeset(page):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("name", ALL_PAGES)
-def test_page_is_in_order(server, open_page, name, view):
-    page = open_page(f"{server}/{name}.html", view)
+@pytest.mark.parametrize("opened", ALL_PAGES, indirect=True)
+def test_page_is_in_order(look, view):
+    page = look(view)
     assert untypeset(page) == []
     for image in page.locator("img").all():
         alt = image.get_attribute("alt") or ""
@@ -74,8 +74,7 @@ def test_sidebar_opens_and_closes_on_a_phone(server, open_page):
     assert page.complaints == []
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("name", "view"), [*((name, "wide") for name in CHAPTERS), (CHAPTERS[0], "phone")])
 def test_search_finds_a_chapter(server, open_page, name, view):
     page = open_page(f"{server}/notebooks/{name}.html", view)
     title = page.locator("article h1").inner_text().rstrip("#")
@@ -105,9 +104,13 @@ def test_search_results_are_readable(server, open_page, words):
     assert page.complaints == []
 
 
+# A4 with margins of 1 cm.
+PAPER = {"width": 718, "height": 1047}
+
+
 def put_on_paper(page):
-    """The page as it is printed on A4 with margins of 1 cm."""
-    page.set_viewport_size({"width": 718, "height": 1047})
+    """The page as it is printed."""
+    page.set_viewport_size(PAPER)
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
 
@@ -123,9 +126,9 @@ CUT_OFF = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_page_prints(server, open_page, name):
-    page = open_page(f"{server}/{name}.html", color_scheme="dark")
+@pytest.mark.parametrize("opened", PAGES, indirect=True)
+def test_page_prints(look):
+    page = look(color_scheme="dark")
     put_on_paper(page)
     no_use = ":is(button, input, details:not([open]) > summary, .bd-sidebar-primary, .prev-next-footer):visible"
     assert page.locator(no_use).count() == 0

@@ -48,7 +48,7 @@ def bars(monkeypatch):
 
     class Bar:
         def __init__(self, **arguments):
-            self.arguments, self.done = arguments, 0
+            self.arguments, self.done, self.labels = arguments, 0, []
             made.append(self)
 
         def __enter__(self):
@@ -59,6 +59,9 @@ def bars(monkeypatch):
 
         def update(self, steps):
             self.done += steps
+
+        def set_postfix_str(self, label, refresh):
+            self.labels.append(label)
 
     monkeypatch.setattr("labelnoise_utils.sgd.progress.tqdm", Bar)
     return made

@@ -78,6 +78,51 @@ class TestInterrupt:
         assert_same_trajectory(runs[0], quick(ln.Product(), X, Y))
 
 
+def terminate_at(step):
+    return lambda now, *_: signal.raise_signal(signal.SIGTERM) if now == step else None
+
+
+class TestTermination:
+    """SIGTERM, by which a cluster or a container asks a process to end."""
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_returns_the_run_so_far(self, engine):
+        before = signal.getsignal(signal.SIGTERM)
+        model = ln.TwoLayerReLU(5)
+        with pytest.warns(UserWarning, match="interrupted after 50 of 200 steps; the run so far is returned$"):
+            run = quick(model, engine=engine, record=[0, 50, 200], callback=terminate_at(50))
+        assert (run.steps, run.interrupted, run.step.tolist()) == (50, True, [0, 50])
+        np.testing.assert_array_equal(run.theta[-1], flat(model))
+        assert signal.getsignal(signal.SIGTERM) is before
+
+    def test_and_the_runs_so_far(self):
+        jobs = [dict(model=ln.TwoLayerReLU(5), x=X, y=Y, lr=0.002, steps=FOREVER, record=[0, 7]) for _ in range(2)]
+        jobs[1]["callback"] = lambda step, *_: step and os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.warns(UserWarning, match="interrupted: 2 of 2 runs ended early"):
+            runs = ln.train_many(jobs, progress=False)
+        assert all(run.interrupted and run.steps < FOREVER for run in runs)
+
+    @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+    def test_second_signal_acts_as_ever(self, first):
+        class Heard(Exception):
+            pass
+
+        def hear(*_):
+            raise Heard
+
+        def twice(*_):
+            signal.raise_signal(first)
+            signal.raise_signal(signal.SIGTERM)
+
+        before = signal.signal(signal.SIGTERM, hear)
+        try:
+            with pytest.raises(Heard):
+                quick(ln.Product(), callback=twice)
+            assert signal.getsignal(signal.SIGTERM) is hear
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
 class TestProgressBar:
     @pytest.mark.parametrize("engine", ENGINES)
     def test_counts_every_step(self, bars, engine):
@@ -96,3 +141,26 @@ class TestProgressBar:
     def test_says_nothing_on_short_runs(self, capsys):
         quick(ln.Product(), X, Y, progress=True)
         assert capsys.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_has_the_latest_loss_and_reg(self, bars, monkeypatch, engine):
+        monkeypatch.setattr("labelnoise_utils.sgd.progress.PAUSES", 0)
+        monkeypatch.setattr("labelnoise_utils.sgd.training.SECONDS_TO_BAR", 0)
+        run = quick(ln.TwoLayerReLU(5), engine=engine, progress=True, record=[1, 200])
+        assert bars[0].labels[0] == f"loss {run.loss[0]:.3g}, reg {run.reg[0]:.3g}"
+        bare = quick(ln.TwoLayerReLU(5), engine=engine, progress=True, record=[1, 200], reg_on=False)
+        assert bars[1].labels[0] == f"loss {bare.loss[0]:.3g}"
+        quick(ln.TwoLayerReLU(5), engine=engine, progress=True, record=[1, 200], callback=lambda *_: None)
+        last = f"loss {run.loss[-1]:.3g}, reg {run.reg[-1]:.3g}"
+        assert last in bars[2].labels
+
+    @pytest.mark.parametrize("progress, variable", [(False, "0"), (True, "1"), (True, "0")])
+    def test_costs_nothing_where_nobody_looks(self, bars, monkeypatch, progress, variable):
+        """Neither hidden nor before it appears."""
+        measured, measure = [], ln.sgd.training.loss_and_reg
+        monkeypatch.setenv("TQDM_DISABLE", variable)
+        monkeypatch.setattr(
+            "labelnoise_utils.sgd.training.loss_and_reg", lambda *a, **kw: (measured.append(len(a[1])), measure(*a, **kw))[1]
+        )
+        run = quick(ln.TwoLayerReLU(5), progress=progress)
+        assert measured == [len(run.step)] and not bars[0].labels

@@ -108,6 +108,36 @@ def test_shared_model_is_refused():
     assert flat(model).tolist() == [2.0, 0.5]
 
 
+def test_shared_checkpoint_is_refused(tmp_path):
+    jobs = [job(ln.Product(), checkpoint=tmp_path / "a"), job(ln.Product()), job(ln.Product(), checkpoint=f"{tmp_path}/a")]
+    with pytest.raises(ValueError, match="jobs 0 and 2 have the same checkpoint, .*a$"):
+        ln.train_many(jobs, progress=False)
+    assert not (tmp_path / "a").exists()
+
+
+def test_wrong_arguments_are_answered_in_the_words_of_the_caller():
+    for wrong, message in (
+        (job(ln.Product(), name="mine"), "a job has no argument 'name': it has those of train, model, x, y, lr, .*, and tag"),
+        (dict(model=ln.Product(), y=Y, steps=5), "a job needs 'x', 'lr'"),
+        ([ln.Product(), X, Y], "a job must hold the arguments of train by name, as a dict does, got list"),
+    ):
+        with pytest.raises(TypeError, match=message) as caught:
+            ln.train_many([job(ln.Product()), wrong], progress=False)
+        assert caught.value.__notes__ == ["in job 1"]
+    with pytest.raises(ValueError, match="on_error must be one of raise, keep, got 'ignore'"):
+        ln.train_many([], on_error="ignore")
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_error_kept_in_its_place(engine):
+    jobs = [job(ln.Product(2.0, 0.5), seed=seed, engine=engine, steps=100) for seed in range(3)]
+    jobs[1] |= dict(model=ln.Product(3.0, 3.0), lr=10)
+    runs = ln.train_many(jobs, on_error="keep", progress=False)
+    assert [type(run) for run in runs] == [ln.Run, ln.DivergenceError, ln.Run]
+    assert runs[1].__notes__ == ["in job 1"] and runs[0].steps == runs[2].steps == 100
+    assert flat(jobs[1]["model"]).isfinite().all()
+
+
 @pytest.mark.parametrize(
     "n_jobs, error, message",
     [

@@ -1,5 +1,6 @@
 // The hand-over on its chart (c_A, c_B, a, level): as labelnoise_utils/simplicity/hand_over, on two points of a plateau, two of
-// line B and two of line A; and the flow down reg along the zero-error manifold. Nothing here draws.
+// line B and two of line A; and the flow down reg along the zero-error manifold. solve.js stands before this; nothing
+// here draws.
 function makeHandOver({ x, y }) {
   const sum = (from, to, f) => {
     let total = 0;
@@ -68,23 +69,4 @@ function makeHandOver({ x, y }) {
   };
   const kinks = (level) => [x[2] - (y[2] + level) / slopes.B, x[4] - (y[4] + level) / slopes.A];
   return { best, reg, gradient, pulls, theta, velocity, advance, kinks, kappa, slopes, lineAt };
-}
-
-// Gaussian elimination with pivots.
-function solve(matrix, right) {
-  const rows = matrix.map((row, i) => [...row, right[i]]);
-  const n = rows.length;
-  for (let i = 0; i < n; i++) {
-    const pivot = rows.slice(i).reduce((most, row, k) => (Math.abs(row[i]) > Math.abs(rows[most][i]) ? i + k : most), i);
-    [rows[i], rows[pivot]] = [rows[pivot], rows[i]];
-    for (let k = i + 1; k < n; k++) {
-      const factor = rows[k][i] / rows[i][i];
-      for (let j = i; j <= n; j++) rows[k][j] -= factor * rows[i][j];
-    }
-  }
-  const answer = new Array(n).fill(0);
-  for (let i = n - 1; i >= 0; i--) {
-    answer[i] = (rows[i][n] - rows[i].slice(i + 1, n).reduce((total, v, k) => total + v * answer[i + 1 + k], 0)) / rows[i][i];
-  }
-  return answer;
 }

@@ -1,0 +1,44 @@
+"""The callback of a run, which looks at the model and must not change it."""
+
+import torch
+
+from ..regularizer.modes import modes_kept
+from ..regularizer.state import same
+from .job import Job
+
+
+def ask(job: Job, step: int, loss: float, reg: float) -> bool:
+    """Call the callback of a job.
+
+    Args:
+        job: with a callback.
+        step: what it is told.
+        loss: the same.
+        reg: the same.
+
+    Returns:
+        Whether the run shall end here.
+
+    Raises:
+        ValueError: if it changes a parameter or a buffer of the model, which gets its values back.
+        Exception: whatever the callback raises.
+    """
+    before = {name: (tensor, tensor.requires_grad, tensor.detach().clone()) for name, tensor in _tensors(job.model).items()}
+    with modes_kept(job.model):
+        answer = bool(job.callback(step, loss, reg, job.model))
+    now = _tensors(job.model)
+    for name in before.keys() | now.keys():
+        tensor, trained, values = before.get(name, (None, None, None))
+        if now.get(name) is not tensor or tensor.requires_grad != trained:
+            raise ValueError(f"callback replaced {name!r} of the model, or changed whether it is trained")
+    changed = [name for name, (tensor, _, values) in before.items() if not same(tensor.detach(), values)]
+    with torch.no_grad():
+        for name in changed:
+            before[name][0].copy_(before[name][2])
+    if changed:
+        raise ValueError(f"callback changed {', '.join(map(repr, changed))} of the model, which it may only look at")
+    return answer
+
+
+def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return dict(model.named_parameters()) | dict(model.named_buffers())

@@ -1,0 +1,334 @@
+"""Runs elsewhere: jobs packed for another process, a stop that reaches it, and what comes back."""
+
+import contextlib
+import dataclasses
+import importlib
+import io
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import numpy as np
+import torch
+
+from ..regularizer.hypothesis import set_parameters, trainable
+from .directory import settle
+from .job import Job
+from .run import Run
+from .training import execute
+
+SECONDS_PER_BUNDLE = 0.25
+LEAST_BUNDLES = 16
+# After a stop, until a worker shows that it heard: a run that computes its last snapshots may take a while.
+GRACE = 10.0
+
+Outcome = Run | Exception
+
+
+class RemoteTraceback(Exception):
+    """Where an error happened in another process, in words, since a traceback does not travel."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StopFile:
+    """A stop that another process sees, in a file that is empty until then.
+
+    A process that never saw the file, as on a machine without this folder, is not stopped.
+
+    Attributes:
+        path: of the file.
+        seen: whether it was there.
+    """
+
+    path: str
+    seen: bool
+
+    def is_set(self) -> bool:
+        """Whether something was written into the file, or it is gone."""
+        try:
+            return os.stat(self.path).st_size > 0
+        except FileNotFoundError:
+            return self.seen
+        except OSError:  # a network's file system that hiccups
+            return False
+
+
+def run_elsewhere(
+    jobs: Mapping[int, Job],
+    executor: Executor,
+    *,
+    most: int | None,
+    stop: threading.Event,
+    folder: str | os.PathLike | None,
+) -> Iterator[tuple[int, Outcome]]:
+    """Run jobs on an executor, several short ones to a task.
+
+    Args:
+        jobs: what to run, by number.
+        executor: where; it is not shut down.
+        most: how many tasks it may hold at a time; None is no limit.
+        stop: set by an interrupt. What has begun ends early, if it sees the folder, and what has not does not begin.
+        folder: for the file that tells the workers; None is the temporary one.
+
+    Yields:
+        Number and run, or error, of each job as it ends, its model changed in place; of none that was not begun.
+
+    Raises:
+        TypeError: if a job cannot be pickled, with its number, before any begins.
+    """
+    waiting = deque(_packed(jobs))
+    flying: dict[Future, list[int]] = {}
+    arrived: SimpleQueue[Future] = SimpleQueue()
+    with _stop_file(folder) as path:
+        try:
+            latest, told = time.monotonic(), False
+            while waiting or flying:
+                if stop.is_set() and not told:
+                    told, latest = True, time.monotonic()
+                    waiting.clear()
+                    path.write_text("stop")
+                if waiting and (most is None or len(flying) < most):
+                    numbers, package = waiting.popleft()
+                    try:
+                        future = executor.submit(run_bundle, package, os.fspath(path))
+                    except BrokenExecutor as error:
+                        yield from _of_all(numbers, error)
+                        continue
+                    flying[future] = numbers
+                    future.add_done_callback(arrived.put)
+                    del future, package
+                with contextlib.suppress(Empty):
+                    # A short rest, in which an interrupt is heard; none while there is something to hand over.
+                    hurry = waiting and (most is None or len(flying) < most)
+                    future = arrived.get(timeout=0 if hurry else 0.1)
+                    numbers = flying.pop(future)
+                    outcomes = list(_outcomes(future, {number: jobs[number] for number in numbers}, told))
+                    del future  # a cluster keeps a result as long as somebody may ask for it
+                    if len(outcomes) < len(numbers) or any(getattr(run, "interrupted", False) for _, run in outcomes):
+                        latest = time.monotonic()  # the stop was heard there
+                    yield from outcomes
+                if told and time.monotonic() - latest > GRACE:
+                    break
+        finally:
+            for future in flying:
+                future.cancel()
+
+
+def run_bundle(package: bytes, stop_path: str) -> list[Run | tuple[bytes, str, np.ndarray] | None]:
+    """Run some jobs one after the other; called by an executor, wherever that is.
+
+    Args:
+        package: the jobs.
+        stop_path: of the :class:`StopFile`.
+
+    Returns:
+        For each the run without what is known where it came from; or the error, its traceback and where the model is left; or
+        None if it was not begun.
+    """
+    dtype, jobs = torch.load(io.BytesIO(package), weights_only=False)
+    torch.set_default_dtype(dtype)  # for modules that make tensors as they go
+    stop = StopFile(stop_path, os.path.exists(stop_path))
+    results: list[Run | tuple[bytes, str, np.ndarray] | None] = []
+    with _deaf():
+        for job in jobs:
+            if stop.is_set():
+                results.append(None)
+                continue
+            try:
+                run = execute(job, stop, lambda steps: None)
+                results.append(dataclasses.replace(run, model=None, rest={}))
+            except Exception as error:
+                theta = torch.nn.utils.parameters_to_vector(trainable(job.model).values()).detach().cpu()
+                results.append((_pickled_error(error), traceback.format_exc(), theta.numpy()))
+    return results
+
+
+def _outcomes(future: Future, jobs: Mapping[int, Job], told: bool) -> Iterator[tuple[int, Outcome]]:
+    """What a task brought, job by job; nothing of those that a stop kept from beginning or from coming back."""
+    try:
+        results = future.result()
+    except (BrokenExecutor, CancelledError, KeyboardInterrupt) as error:
+        if told:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        yield from _of_all(jobs, error)
+        return
+    except Exception as error:
+        yield from _of_all(jobs, error)
+        return
+    for (number, job), result in zip(jobs.items(), results, strict=True):
+        if isinstance(result, Run):
+            run = settle(result, job)
+            if np.isnan(run.loss).any() or (job.reg_on is not False and np.isnan(run.reg).any()):
+                what = f"loss or reg of snapshots of job {number} is not known, NaN stands for it"
+                warnings.warn(f"{what}; a warning where it ran says why", stacklevel=5)
+            yield number, run
+        elif result is not None:
+            pickled, trace, theta = result
+            set_parameters(job.model, torch.from_numpy(theta))
+            try:
+                error = _unpickled_error(pickled)
+            except Exception:
+                error = RuntimeError(trace.rstrip().rpartition("\n")[2])
+            error.__cause__ = RemoteTraceback(f"\n{trace}")
+            yield number, error
+
+
+def _of_all(numbers: Sequence[int] | Mapping[int, Job], error: Exception) -> Iterator[tuple[int, Exception]]:
+    """An error of a task as one of each of its jobs, which will get notes of their own."""
+    if isinstance(error, BrokenExecutor):
+        hint = "a worker was killed, as for want of memory, and its pool is lost with all runs that had not ended; those"
+        hint += " that had are in directory, if there is one, and are not made again"
+    elif isinstance(error, CancelledError):
+        hint = "the executor gave the run up"
+    else:
+        hint = "the run could not be made there"
+    for number in numbers:
+        # By hand: Dask has copy.copy share the notes of an error with its copies.
+        state = {key: value for key, value in vars(error).items() if key != "__notes__"}
+        try:
+            own = _built(type(error), error.args, state)
+        except Exception:
+            own = RuntimeError(repr(error))
+        own.__cause__ = error.__cause__
+        for note in [*getattr(error, "__notes__", []), hint]:
+            own.add_note(note)
+        yield number, own
+
+
+def _packed(jobs: Mapping[int, Job]) -> list[tuple[list[int], bytes]]:
+    """Jobs as tasks: numbers and octets; so many in one as take about a quarter of a second."""
+    seconds = {number: _seconds(job) for number, job in jobs.items()}
+    target = min(SECONDS_PER_BUNDLE, sum(seconds.values()) / LEAST_BUNDLES)
+    bundles: list[list[int]] = []
+    room = 0.0
+    for number in jobs:
+        if not bundles or seconds[number] > room:
+            bundles.append([])
+            room = target
+        bundles[-1].append(number)
+        room -= seconds[number]
+    packed = []
+    for numbers in bundles:
+        try:
+            packed.append((numbers, _pack([jobs[number] for number in numbers])))
+        except Exception:
+            for number in numbers:
+                try:
+                    _pack([jobs[number]])
+                except Exception as error:
+                    wrong = TypeError(f"this job cannot be pickled, which it must be for an executor: {error}")
+                    wrong.add_note(f"in job {number}")
+                    raise wrong from error
+            raise
+    return packed
+
+
+def _seconds(job: Job) -> float:
+    """How long a run will take, to within a factor of some five; only for how many runs make a task."""
+    batch = job.batch_size or len(job.x)
+    numbers = sum(p.numel() for p in job.model.parameters())
+    per_step = batch * (1e-7 + 2e-9 * numbers) if job.engine == "compiled" else 2e-4 + 2e-9 * batch * numbers
+    return 0.005 + job.steps * per_step
+
+
+def _pack(jobs: list[Job]) -> bytes:
+    """Jobs as octets; a tensor that several share once."""
+    # A class or a function of the program itself, or of a notebook, is unknown elsewhere: it goes along, if cloudpickle, which
+    # comes with Dask and loky, is there.
+    thing = torch.get_default_dtype(), [_trimmed(job) for job in jobs]
+    try:
+        octets = _saved(thing, pickle)
+        if b"__main__" not in octets:
+            return octets
+    except Exception:
+        if (by_value := _cloudpickle()) is None:
+            raise
+        return _saved(thing, by_value)
+    return octets if (by_value := _cloudpickle()) is None else _saved(thing, by_value)
+
+
+def _saved(thing: object, by: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(thing, buffer, pickle_module=by)
+    return buffer.getvalue()
+
+
+def _cloudpickle() -> object | None:
+    try:
+        return importlib.import_module("cloudpickle")
+    except ImportError:
+        return None
+
+
+def _trimmed(job: Job) -> Job:
+    """Without the rest of a data set of which the job sees a part."""
+    parts = {}
+    for name in ("x", "y", "reg_on"):
+        tensor = getattr(job, name)
+        if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() > tensor.nbytes:
+            parts[name] = tensor.clone()
+    return dataclasses.replace(job, **parts) if parts else job
+
+
+def _pickled_error(error: Exception) -> bytes:
+    """An error that is known to come back whole, with its notes."""
+    for by in filter(None, (pickle, _cloudpickle())):
+        # The second form is for classes that pickle does not bring back.
+        for form in (error, (type(error), error.args, vars(error))):
+            with contextlib.suppress(Exception):
+                octets = by.dumps(form)
+                _unpickled_error(octets)
+                if by is not pickle or b"__main__" not in octets or _cloudpickle() is None:
+                    return octets
+    return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def _unpickled_error(octets: bytes) -> Exception:
+    form = pickle.loads(octets)
+    if isinstance(form, Exception):
+        return form
+    return _built(*form)
+
+
+def _built(kind: type[Exception], arguments: tuple, state: Mapping[str, object]) -> Exception:
+    """An error without its __init__, which may take other arguments than it hands on."""
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(state)
+    return error
+
+
+@contextlib.contextmanager
+def _stop_file(folder: str | os.PathLike | None) -> Iterator[Path]:
+    """An empty file that is gone after the block, by which the workers know."""
+    handle, name = tempfile.mkstemp(prefix=".sweep-", suffix=".running", dir=folder)
+    os.close(handle)
+    path = Path(name).absolute()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Leave Ctrl-C, which a terminal sends to all its processes, to the one that waits for the runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
