@@ -136,3 +136,12 @@ def test_claims_are_chosen_by_verdict_and_chapter_from_the_keyboard(built, open_
     assert all("in-10" in row.get_attribute("class") for row in page.locator("table.labelnoise-ledger tbody tr:visible").all())
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not page.complaints
+
+
+@pytest.mark.site
+def test_a_link_to_a_cell_in_a_folded_solution_unfolds_it(built, open_page):
+    address = (built / "notebooks" / "03_watch_sgd_become_an_ornstein_uhlenbeck_process.html").as_uri()
+    page = open_page(f"{address}#cell-97c63eac")
+    page.wait_for_function("document.getElementById('cell-97c63eac').closest('.toggle-hidden') === null")
+    assert page.locator("#cell-97c63eac").is_visible()
+    assert page.locator(".solution.toggle-hidden").count() > 0
