@@ -62,6 +62,7 @@ def public_calls():
     yield "MLP", lambda: ln.MLP([2, 3, 1], "tanh", seed=1, bias_std=1.0)
     yield "LabelNoise", lambda: noise.draw(np.random.default_rng(0), (10,))
     yield "LabelFlip", lambda: ln.LabelFlip(0.5, 3)(torch.zeros(4, dtype=torch.int64), torch.Generator().manual_seed(0))
+    yield "recorded_methods", ln.recorded_methods
     yield "sgd_draws", lambda: list(ln.sgd_draws(5, 100, noise=noise, batch_size=2))
     for engine in ("compiled", "torch"):
         arguments = dict(lr=0.001, steps=20, noise=noise, engine=engine, progress=False)
