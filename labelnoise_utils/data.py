@@ -162,7 +162,9 @@ def psd_uniqueness_bound(dim: int, rank: int) -> float:
 
     The sum is the statistical dimension of the cone. n random measurements of D vanish on a uniformly random subspace of
     codimension n, which meets a convex cone in 0 alone with high probability once n exceeds the cone's statistical
-    dimension by a few times d, the root of the dimension around it, and meets it elsewhere if n falls short by as much.
+    dimension by some standard deviations of its intrinsic volumes, and meets it elsewhere if n falls short by as much. Here
+    one of these is about 0.4 d: for G a standard normal symmetric matrix of size d - r, the root of the variance of the sum of
+    the squares of its positive eigenvalues, less twice their mean (McCoy and Tropp, 2014).
 
     So with clearly more measurements than this, an algorithm that fits them with X = U U^T has found X*, and nothing is
     learnt about what it prefers.

@@ -119,6 +119,7 @@ def public_calls():
     yield "NetworkInterpolant", lambda: ln.minimal_interpolant(*corners, skip="constant", exact=False)(corners[0])
     yield "Unit", lambda: ln.Unit(*ln.minimal_interpolant(*corners).units[0])
     yield "minimum_convexity_changes", lambda: ln.minimum_convexity_changes(x, y)
+    yield "dots_are_optimal", lambda: ln.dots_are_optimal(x)
     yield "curve_length", lambda: ln.curve_length(torch.sin, 0, 1)
     yield "convexity_changes", lambda: ln.convexity_changes(torch.sin, 0, 1, tol=0.1)
     yield "collinear_deviation", lambda: ln.collinear_deviation(torch.sin, x, y)

@@ -2,6 +2,7 @@
 
 from . import hand_over, one_data_point, several_data_points
 from .classes import UnitClasses, unit_classes
+from .dots import dots_are_optimal
 from .interpolation import Interpolant, minimal_interpolant, minimum_convexity_changes
 from .lines import collinear_deviation, convexity_changes, curve_length
 from .matrices import effective_rank, nuclear_norm
@@ -17,6 +18,7 @@ __all__ = [
     "collinear_deviation",
     "convexity_changes",
     "curve_length",
+    "dots_are_optimal",
     "effective_rank",
     "hand_over",
     "minimal_interpolant",

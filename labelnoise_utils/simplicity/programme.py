@@ -66,7 +66,7 @@ def least_bending(x: np.ndarray, counts: np.ndarray, slopes: np.ndarray, clearan
     for _ in range(ROUNDS):
         columns = price[:, None] * hats(x, candidates.position) / candidates.price
         amounts, dual = _solve(columns, target, np.zeros(2 * columns.shape[1]))
-        position, worth = _most_wanted(x, counts, np.concatenate([[0], dual * price, [0]]))
+        position, worth = most_wanted(x, counts, np.concatenate([[0], dual * price, [0]]))
         gap = np.searchsorted(x, position) - 1
         allowed = (position >= low[gap]) & (position <= high[gap])
         # Closer to a point than x can tell, a unit would be on or off by chance.
@@ -133,7 +133,7 @@ def _solve(columns: np.ndarray, target: np.ndarray, amounts: np.ndarray) -> tupl
     return np.where(result.x > least, np.maximum(amounts + unit * result.x, 0), 0), result.eqlin.marginals
 
 
-def _most_wanted(x: np.ndarray, counts: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def most_wanted(x: np.ndarray, counts: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     r"""In each gap, for each facing, the kink with the largest \|p\| / w, where that is not at an end of the gap.
 
     With the active points of one facing, their number N, mean m and sum of squared deviations V, a kink at m + u costs
