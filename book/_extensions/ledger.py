@@ -155,7 +155,9 @@ class Ledger(SphinxDirective):
                 values = (nodes.Text(value) for value in (check.measured, check.predicted, check.tolerance))
                 body += nodes.row("", _entry(claim), *map(_entry, values))
             name = f"{page.number}. {page.title}" if page.number else page.title
-            summary = f'<details class="labelnoise-checks"><summary>{html.escape(name)}: {len(rest)}</summary>'
+            summary = (
+                f'<details class="labelnoise-checks labelnoise-folded"><summary>{html.escape(name)}: {len(rest)}</summary>'
+            )
             parts += [nodes.raw("", summary, format="html"), table, nodes.raw("", "</details>", format="html")]
         return _section("The book's own checks", *parts)
 

@@ -19,3 +19,13 @@ addEventListener("DOMContentLoaded", () => {
   form.hidden = false;
   choose();
 });
+
+// A link to a cell in a folded solution unfolds it.
+const unfold = () => {
+  const cell = location.hash.startsWith("#cell-") && document.getElementById(location.hash.slice(1));
+  if (!cell) return;
+  cell.closest(".toggle-hidden")?.querySelector(".toggle-button")?.click();
+  cell.scrollIntoView();
+};
+addEventListener("load", unfold);
+addEventListener("hashchange", unfold);

@@ -94,7 +94,8 @@ def test_every_check_stands_beside_a_claim_or_as_the_books_own(page):
     assert len(listed) >= 110
     assert len(page.select("table.labelnoise-ledger tbody tr.first")) == len(listed)
     own = Counter(check.claim.strip() for check in ledger.own(recorded, listed))
-    assert Counter(row.td.get_text() for row in page.select("table.labelnoise-own tbody tr")) == own
+    shown = Counter(row.td.get_text().replace("’", "'") for row in page.select("table.labelnoise-own tbody tr"))
+    assert shown == own
     for number, claim in enumerate(listed, start=1):
         rows = page.select(f"tr.claim-{number}")
         assert [row.select("td")[-1].get_text() for row in rows] == ([c.measured for c in claim.checks] or [""])
@@ -135,3 +136,12 @@ def test_claims_are_chosen_by_verdict_and_chapter_from_the_keyboard(built, open_
     assert all("in-10" in row.get_attribute("class") for row in page.locator("table.labelnoise-ledger tbody tr:visible").all())
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not page.complaints
+
+
+@pytest.mark.site
+def test_a_link_to_a_cell_in_a_folded_solution_unfolds_it(built, open_page):
+    address = (built / "notebooks" / "03_watch_sgd_become_an_ornstein_uhlenbeck_process.html").as_uri()
+    page = open_page(f"{address}#cell-97c63eac")
+    page.wait_for_function("document.getElementById('cell-97c63eac').closest('.toggle-hidden') === null")
+    assert page.locator("#cell-97c63eac").is_visible()
+    assert page.locator(".solution.toggle-hidden").count() > 0

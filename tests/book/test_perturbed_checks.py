@@ -17,11 +17,11 @@ from recorded import Recorded, checks_of
 EXECUTED = ROOT / "_build" / "executed"
 NUMBER = re.compile(r"[-+]?(?:inf|nan|\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
-# What a quantity can be at all, by what it is called: a bound at the end of that would never fail.
+# What a quantity can be at all, by what it is called (the first that fits): a bound at the end of that would never fail.
 POSSIBLE = [
+    (r"standard errors", 0, None),
     (r"\bshares?\b|\bprobability\b|\bcorrelation\b", 0, 1),
     (r"\bchance\b.*%|%.*\bwrong\b", 0, 100),
-    (r"standard errors", 0, None),
 ]
 
 
