@@ -8,7 +8,7 @@ BIN := .venv/bin
 HTML := _build/html
 
 # Those that take longest first, so that no core is left waiting for them at the end.
-LONGEST := $(foreach number,06 07 13 03 05 11 12 09 15 21 08 10,$(wildcard notebooks/$(number)_*.ipynb))
+LONGEST := $(foreach number,12 06 07 18 17 13 03 05 11 21 09 15 08 10,$(wildcard notebooks/$(number)_*.ipynb))
 NOTEBOOKS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard notebooks/*.ipynb))
 PACKAGE := $(shell find labelnoise_utils -type f -not -path '*/__pycache__/*')
 TEXT_NOTEBOOKS := $(shell grep -l '^file_format: mystnb' book/*.md)
@@ -98,6 +98,8 @@ bench: $(BENCH_TOOLS)/.installed
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.matrix_sensing
 	$(BIN)/python -m benchmarks.penalty
+	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.interpolant
 	KINETO_LOG_LEVEL=99 TORCH_CPP_LOG_LEVEL=ERROR PYTHONPATH=$(BENCH_TOOLS) $(BIN)/python -m benchmarks.regularizer
 
