@@ -2,7 +2,7 @@
 
     python tools/record_hand_over.py
 
-Three runs of 5e8 steps from the concave fit, some eight minutes each on one core; the table goes to
+Three runs of 1e9 steps from the concave fit, some sixteen minutes each on one core; the table goes to
 ``labelnoise_utils/simplicity/hand_over/recorded.json``, which ``ln.hand_over.recorded_runs()`` reads. With other seeds:
 ``python tools/record_hand_over.py 3 4``; seeds that the table has already are not run again.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import labelnoise_utils as ln
 
 TABLE = Path(ln.__file__).parent / "simplicity" / "hand_over" / "recorded.json"
-LR, NOISE_STD, STEPS, START = 2e-4, 0.7, 500_000_000, 0.45
+LR, NOISE_STD, STEPS, START = 2e-4, 0.7, 1_000_000_000, 0.45
 # The first snapshot is early, so that the page can run that far itself and compare.
 EARLY, SNAPSHOTS = 1_000_000, 10
 
