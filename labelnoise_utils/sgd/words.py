@@ -18,6 +18,9 @@ Code = types.CodeType
 OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
+# Where Numba and torch.compile keep what they compiled; beside it they hold numbers that are others in each process.
+COMPILED = ("py_func", "_orig_mod", "_torchdynamo_orig_callable")
+
 # Things that were met before, by their address: their number, and themselves, lest another one gets their address.
 Met = dict[int, tuple[int, object]]
 
@@ -84,6 +87,9 @@ def _words(value: object, met: Met, *, whole: bool) -> str:
     if id(value) in met:  # a ring, or a thing in two places
         return f"again {met[id(value)][0]}"
     met[id(value)] = len(met), value
+    for compiled in COMPILED:
+        if (plain := getattr(value, compiled, None)) is not None:
+            return f"compiled {_words(plain, met, whole=whole)}"
     match value:
         case torch.nn.Module():
             return _module(value, met)
@@ -143,5 +149,7 @@ def _module(module: torch.nn.Module, met: Met) -> str:
     plain = [(key, value) for key, value in vars(module).items() if key not in OF_EVERY_MODULE]
     hooks = [[*getattr(module, kind).values()] for kind in HOOKS]
     tensors = [*module._parameters.items(), *module._buffers.items()]
+    if isinstance(module, torch.jit.ScriptModule):  # all of one class
+        plain = [module.original_name, getattr(module, "code", "")]
     parts = [module.training, plain, hooks, tensors, [*module._modules.items()]]
     return f"{_class(module)} {_contents(parts, met, whole=True)}"

@@ -30,6 +30,11 @@ class Until:
         return loss < self.bound
 
 
+def _half(module):
+    for p in module.parameters():
+        nn.init.constant_(p, 0.5)
+
+
 class Slotted:
     __slots__ = ("bound",)
 
@@ -59,9 +64,7 @@ def hooked(factor):
 
 
 def same_values(model):
-    for p in model.parameters():
-        nn.init.constant_(p, 0.5)
-    return model
+    return model.apply(_half)
 
 
 def shared(times):
@@ -104,10 +107,12 @@ MODELS = {
     "ordered": lambda bound: holding(OrderedDict(bound=bound)),
     "objects in an array": lambda bound: holding(np.array([bound, None], dtype=object)),
     "ufunc": lambda bound: holding(np.sin if bound > 0.1 else np.cos),
+    "script": lambda bound: torch.jit.script(nn.Sequential(nn.Linear(1, 1, bias=False), nn.LeakyReLU(bound)).apply(_half)),
     "built in": lambda bound: holding(torch.sin if bound > 0.1 else torch.cos),
 }
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_what_a_model_holds(make):
     assert words(make(0.1)) == words(make(0.1)) != words(make(0.2))
@@ -137,9 +142,10 @@ def test_rings_and_what_cannot_be_taken_apart():
 
 def test_are_the_same_in_another_process():
     script = (
-        "import functools, torch; from labelnoise_utils.sgd.words import words\n"
+        "import functools, numba, torch; from labelnoise_utils.sgd.words import words\n"
         "def f(a): return lambda x: x in {'p', 'q', 'r'} and a\n"
-        "print(words([f({'s', 't', 'u'}), functools.partial(torch.relu, 1), {'v', 'w'}, object()]))"
+        "things = [f({'s', 't', 'u'}), functools.partial(torch.relu, 1), {'v', 'w'}, object(), torch, numba.njit(lambda a: a)]\n"
+        "print(words([*things, torch.manual_seed(0), torch.nn.TransformerEncoderLayer(2, 1)]))"
     )
     said = {
         subprocess.run(
