@@ -144,7 +144,7 @@ def test_are_the_same_in_another_process():
     script = (
         "import functools, numba, torch; from labelnoise_utils.sgd.words import words\n"
         "def f(a): return lambda x: x in {'p', 'q', 'r'} and a\n"
-        "things = [f({'s', 't', 'u'}), functools.partial(torch.relu, 1), {'v', 'w'}, object(), torch, numba.njit(lambda a: a)]\n"
+        "things = [f({'s', 't'}), functools.partial(torch.relu, 1), {'v', 'w'}, object(), torch, numba.njit(lambda a: a)]\n"
         "print(words([*things, torch.manual_seed(0), torch.nn.TransformerEncoderLayer(2, 1)]))"
     )
     said = {
