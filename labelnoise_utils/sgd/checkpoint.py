@@ -17,6 +17,7 @@ import torch
 from .job import Job
 from .noise import Position
 from .run import DAMAGE, as_array, first_example, is_same_output, rest_of, whole_or_not_at_all
+from .words import words_of_callback
 
 # So many examples tell models of one architecture apart that compute something else.
 EXAMPLES = 100
@@ -55,11 +56,13 @@ class Checkpoint:
         path: of the file.
         call: all that the numbers of the run depend on, see :func:`call_of`.
         h: (m, ...), outputs of the model at step 0.
+        callback: a digest of the callback, which may have ended the run.
     """
 
     path: Path
     call: dict[str, object]
     h: np.ndarray
+    callback: str | None
 
     def write(self, so_far: SoFar) -> None:
         """Replace the file, in a single moment.
@@ -69,7 +72,7 @@ class Checkpoint:
         """
         about = {key: getattr(so_far, key) for key in ("done", "seconds", "stopped", "draws")}
         arrays = {
-            "about": json.dumps(about | {"call": self.call, "computer": _computer()}),
+            "about": json.dumps(about | {"call": self.call, "callback": self.callback, "computer": _computer()}),
             "begin": so_far.begin,
             "now": so_far.theta,
             "h": self.h,
@@ -105,9 +108,10 @@ def go_on(job: Job, theta: np.ndarray) -> tuple[SoFar, Checkpoint | None]:
     for left in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):  # by one that was killed as it wrote
         left.unlink(missing_ok=True)
     call = call_of(job)
+    callback = None if job.callback is None else _digest(words_of_callback(job.callback).encode())
     if not path.exists():
         so_far = SoFar(begin=theta, theta=theta)
-        checkpoint = Checkpoint(path, call, _outputs(job, theta))
+        checkpoint = Checkpoint(path, call, _outputs(job, theta), callback)
         checkpoint.write(so_far)
         return so_far, checkpoint
     try:
@@ -119,6 +123,11 @@ def go_on(job: Job, theta: np.ndarray) -> tuple[SoFar, Checkpoint | None]:
             f"{path} is not a checkpoint that train wrote, or is damaged: {error}; without it the run begins at step 0"
         ) from error
     _compare(path, about["call"], call)
+    if so_far.stopped and about["callback"] != callback:
+        raise ValueError(
+            f"{path} holds a run that its callback ended at step {so_far.done}, and now the callback is another one, or"
+            " none: name another file"
+        )
     finished = so_far.stopped or so_far.done == job.steps
     if not np.array_equal(theta, so_far.begin) and (finished or not np.array_equal(theta, so_far.theta)):
         where = "" if finished else ", nor those that it was left with"
@@ -135,7 +144,7 @@ def go_on(job: Job, theta: np.ndarray) -> tuple[SoFar, Checkpoint | None]:
             " are the same up to rounding only",
             stacklevel=4,
         )
-    return so_far, Checkpoint(path, call, h)
+    return so_far, Checkpoint(path, call, h, callback)
 
 
 def call_of(job: Job) -> dict[str, object]:
@@ -189,7 +198,7 @@ def _read(path: Path) -> tuple[dict, np.ndarray, SoFar]:
         kept=dict(zip(step.tolist(), theta, strict=True)),
         measured={at: (loss, reg) for at, (loss, reg) in zip(measured_step.tolist(), measured.tolist(), strict=True)},
     )
-    return {key: about[key] for key in ("call", "computer")}, arrays["h"], so_far
+    return {key: about.get(key) for key in ("call", "callback", "computer")}, arrays["h"], so_far
 
 
 def _compare(path: Path, before: dict, now: dict) -> None:

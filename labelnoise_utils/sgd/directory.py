@@ -2,24 +2,19 @@
 
 import dataclasses
 import hashlib
-import numbers
 import os
 import warnings
-from collections.abc import Mapping, Set
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..regularizer.hypothesis import set_parameters
 from .job import Job
 from .run import Run, as_array, copy_of, rest_of
+from .words import words, words_of_callback, words_of_tensor
 
 # Where a run reports, and where it can go on from, make it no other run.
 NOT_SETTINGS = ("model", "checkpoint", "progress")
-
-# Hooks, flags, and parameters, buffers and modules, which come in their turn.
-OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
 
 Digests = dict[tuple, str]
 
@@ -27,8 +22,8 @@ Digests = dict[tuple, str]
 def file_of(directory: str | os.PathLike, job: Job, seen: Digests) -> Path:
     """Where the run of a job lies: 32 hexadecimal digits of a SHA-256, and ``.npz``.
 
-    The digits depend on the model's class, that of its modules, their attributes, parameters and buffers, on x and y, and on
-    the settings of the run; on no address, no order of a set, no pickle, so they are the same in every process.
+    The digits depend on the model, as :func:`words` has it, with the classes, attributes, hooks, modes, parameters and
+    buffers of its modules, on x and y, and on the settings of the run; they are the same in every process.
 
     Args:
         directory: the folder.
@@ -38,9 +33,17 @@ def file_of(directory: str | os.PathLike, job: Job, seen: Digests) -> Path:
     Returns:
         The path.
     """
-    names = [field.name for field in dataclasses.fields(job) if field.name not in NOT_SETTINGS]
-    words = f"{_module(job.model, seen)}\n{_words({name: getattr(job, name) for name in names}, seen)}"
-    return Path(directory) / f"{hashlib.sha256(words.encode()).hexdigest()[:32]}.npz"
+    parts = [words(job.model), str(torch.get_default_dtype())]  # which a module may ask for in its forward pass
+    for field in dataclasses.fields(job):
+        value = getattr(job, field.name)
+        if field.name == "callback" and value is not None:
+            parts.append(f"callback {words_of_callback(value)}")
+        elif isinstance(value, torch.Tensor):
+            parts.append(f"{field.name} {_shared(value, seen)}")
+        elif field.name not in NOT_SETTINGS:
+            parts.append(f"{field.name} {words(value)}")
+    digits = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return Path(directory) / f"{digits[:32]}.npz"
 
 
 def fetch(path: Path, job: Job, tag: str | None) -> Run | None:
@@ -95,58 +98,8 @@ def settle(run: Run, job: Job) -> Run:
     return run
 
 
-def _words(value: object, seen: Digests) -> str:
-    """A value in words that are the same in every process and every version of Python."""
-    match value:
-        case None | bool() | str() | bytes():
-            return repr(value)
-        case numbers.Real():
-            return repr(float(value)) if float(value) == value else str(value)
-        case torch.nn.Module():
-            return f"{_class(value)} {_tensors(value)}"
-        case torch.Tensor():
-            return _tensor(value, seen)
-        case np.ndarray():
-            return f"array {value.dtype.str} {value.shape} {hashlib.sha256(np.ascontiguousarray(value)).hexdigest()}"
-        case Mapping():
-            return _words([[key, each] for key, each in value.items()], seen)
-        case Set():
-            return f"set {sorted(_words(each, seen) for each in value)}"
-        case list() | tuple():
-            return f"[{', '.join(_words(each, seen) for each in value)}]"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return (
-            f"{_class(value)} {_words({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, seen)}"
-        )
-    if hasattr(value, "__qualname__"):  # a class or a function
-        return f"{value.__module__}.{value.__qualname__}"
-    return f"{_class(value)} {value}" if isinstance(value, torch.dtype | torch.device | complex) else _class(value)
-
-
-def _class(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _module(model: torch.nn.Module, seen: Digests) -> str:
-    """Every module of a model with what it was built with, and all tensors."""
-    parts = []
-    for name, module in model.named_modules():
-        plain = {key: value for key, value in vars(module).items() if key not in OF_EVERY_MODULE}
-        parts.append(f"{name!r} {_class(module)} {_words(plain, seen)}")
-    return "\n".join([*parts, _tensors(model)])
-
-
-def _tensors(model: torch.nn.Module) -> str:
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return "\n".join(f"{name!r} {values.requires_grad} {_tensor(values, None)}" for name, values in named)
-
-
-def _tensor(tensor: torch.Tensor, seen: Digests | None) -> str:
+def _shared(tensor: torch.Tensor, seen: Digests) -> str:
     key = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
-    if seen is not None and key in seen:
-        return seen[key]
-    octets = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    words = f"tensor {tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(octets).hexdigest()}"
-    if seen is not None:
-        seen[key] = words
-    return words
+    if key not in seen:
+        seen[key] = words_of_tensor(tensor)
+    return seen[key]

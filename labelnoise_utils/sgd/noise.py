@@ -144,11 +144,13 @@ class LabelFlip:
 
         Raises:
             TypeError: if y is no tensor of integers.
-            ValueError: if a label is none of the classes.
+            ValueError: if a label is none of the classes, or y's type cannot hold all of them.
         """
         if not isinstance(y, torch.Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
             what = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
             raise TypeError(f"y must be a tensor of integer classes, got {what}; real labels get LabelNoise")
+        if torch.iinfo(y.dtype).max < self.classes - 1:
+            raise ValueError(f"y is {y.dtype}, which cannot hold classes 0 to {self.classes - 1}")
         if y.numel():
             least, largest = (label.item() for label in y.aminmax())
             if not 0 <= least <= largest < self.classes:

@@ -55,9 +55,9 @@ def train_many(
     ``cluster.scale(jobs=...)``, or ``dask_kubernetes.operator.KubeCluster(...)``, or the address of a scheduler. Each worker
     needs this package, and as many Dask threads as there are cores for it; its compiled steps are read from Numba's cache, or
     compiled once in each process where there is none. A worker that is killed costs the time of what it was at, which Dask
-    gives to another one; a task that has seen ``distributed.scheduler.allowed-failures`` workers die, three unless you set
-    it otherwise, counts as failed. A ProcessPoolExecutor, or loky's, does not survive the death of a worker: all runs that
-    had not ended fail with BrokenExecutor, those that had are in ``directory``.
+    gives to another one; a task with which more than ``distributed.scheduler.allowed-failures`` workers died, three unless
+    you set it otherwise, counts as failed. A ProcessPoolExecutor, or loky's, does not survive the death of a worker: all
+    runs that had not ended fail with BrokenExecutor, those that had are in ``directory``.
 
     Args:
         jobs: for each run the arguments of :func:`labelnoise_utils.train`, by name, and, if you like, a ``tag``, a string that
@@ -66,10 +66,12 @@ def train_many(
             given at a time, -1 for all; no matter for a ThreadPoolExecutor.
         executor: any ``concurrent.futures.Executor``: of processes, loky's, Dask's, mpi4py's; it stays open. None is threads.
         directory: a folder, made if there is none, in which each run is written as it ends, by :meth:`Run.save`, under a name
-            made from its job: model where training begins, data and settings, a callback by its name, but not ``tag`` and
-            ``checkpoint``. A job whose file is there is not run again: its run is read, and its model put at the end. A damaged
-            file is named in a warning, and its run made again. Code is no part of the name: after a change in the forward pass
-            of a module, or in a callback, take another folder.
+            made from its job: model where training begins, data and settings, but not ``tag`` and ``checkpoint``. A job whose
+            file is there is not run again: its run is read, and its model put at the end. So build the jobs anew for a second
+            call: the same dicts hold models that are trained, from whose ends other runs, in other files, begin. A damaged
+            file is named in a warning, and its run made again. A function in a job, as a callback or an activation, counts
+            with its own code and what it closes over (lists, dicts and sets of a callback apart, which it may fill). Code
+            that it calls, and that of classes, does not: after a change there, as in a ``forward``, take another folder.
         on_error: "raise" ends the sweep with the first run that fails; "keep" puts the error in the run's place.
         progress: show one bar over the steps of all runs that are to be made; with an executor, as each task ends.
 
@@ -81,7 +83,7 @@ def train_many(
         TypeError: as :func:`labelnoise_utils.train` does, with the job's number added, before any run begins; likewise for
             a job that cannot be pickled, if there is an executor.
         ValueError: likewise; if one job trains a tensor that another one's model reads, or two have one checkpoint; or if
-            ``n_jobs`` is neither positive nor -1, or ``on_error`` unknown.
+            ``n_jobs`` is neither positive nor -1, ``on_error`` unknown, or autocast enabled, which the runs would not see.
         DivergenceError: of the first run that blows up, with the job's number added; the others are stopped where they are.
         OSError: if ``directory`` cannot be written.
 
@@ -208,7 +210,7 @@ def train_stages(
 
     Raises:
         TypeError: as :func:`train_many` does, with the stage's number added, before the first stage begins.
-        ValueError: likewise.
+        ValueError: likewise; or if several stages are given one checkpoint.
         DivergenceError: as :func:`train_many` does, with the stage's number added.
     """
     sweep = {key: options.pop(key) for key in ("n_jobs", "executor", "directory", "progress") if key in options}
@@ -219,6 +221,8 @@ def train_stages(
         schedule.append([dict(model=model, seed=first + i, **same) for i, model in enumerate(models)])
         with _noting(f"in stage {k}"):
             _prepare_all(schedule[k])
+    if len(schedule) > 1 and options.get("checkpoint") is not None:
+        raise ValueError("a checkpoint is of one run, so several stages cannot share it: name a directory instead")
     finished = []
     for k, jobs in enumerate(schedule):
         with _noting(f"in stage {k}"):
@@ -246,6 +250,8 @@ def _prepare_all(jobs: Sequence[Mapping]) -> tuple[list[Job], list[str | None]]:
                 raise TypeError(f"tag must be a string, got {tag!r}")
             prepared.append(prepare(**{key: value for key, value in job.items() if key not in ("progress", "tag")}))
             tags.append(tag)
+            if torch.is_autocast_enabled(next(prepared[-1].model.parameters()).device.type):
+                raise ValueError("autocast of the caller reaches no thread and no worker: enter it in the model's forward")
     files: dict[str, int] = {}
     for number, job in enumerate(prepared):
         if job.checkpoint is not None and files.setdefault(job.checkpoint, number) != number:

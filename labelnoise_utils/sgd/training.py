@@ -117,7 +117,7 @@ def train(
 
     A callback that ends the run leaves what a run of so many steps would, and ``stopped=True``. Its answer apart, neither
     callback nor checkpoint changes a digit of the run; the loss and reg that the callback is told are those of the Run up to
-    rounding. An error in it goes to the caller, and the model stays as it is at that step.
+    rounding. An error in it goes to the caller, and the model stays as it is at that step, whatever was done to it there.
 
     The checkpoint is written before the first step, then about every ten seconds (more seldom where it takes long, so that it
     takes a hundredth of the time), and where the run ends, by itself, by its callback or an error in it, or by an interrupt;
@@ -125,7 +125,9 @@ def train(
     that was never stopped, to the last bit on the same machine; ``seconds`` is the sum. Steps since the file was written are
     made again, and the callback is called for them again. After an interrupt the model may also be as it was left. The file
     stays: of a run that is over the same call returns the Run again, without a step, so a script of several runs can be
-    started again as it is; a training that blew up does so again. To begin anew, delete the file.
+    started again as it is; a training that blew up does so again. Another callback may take over on the way, as one whose
+    error was mended, and is not asked about the snapshots before; a run that a callback ended is refused to another one. To
+    begin anew, delete the file.
 
     Source: equation (5), with the label noise of section 1; chapter 1.
 

@@ -17,7 +17,7 @@ import labelnoise_utils as ln
 from labelnoise_utils.sgd.directory import file_of
 from labelnoise_utils.sgd.job import prepare
 
-NAME = "ba5c7cdcc3cfd0a676563b138d1baeff.npz"
+NAME = "c1af7b2c10bbaba33795c6f98cdfd803.npz"
 
 
 def job(model, **arguments):
