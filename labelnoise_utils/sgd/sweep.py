@@ -52,7 +52,7 @@ def train_many(
             runs = train_many(jobs, executor=client.get_executor(), directory="runs")
 
     In place of ``LocalCluster(...)`` stands ``dask_jobqueue.SLURMCluster(cores=..., memory=..., walltime=...)`` and
-    ``cluster.scale(jobs=...)``, or ``dask_kubernetes.operator.KubeCluster(...)``, or the address of a scheduler. Each worker
+    ``cluster.scale(jobs=...)``, or ``KubeCluster(...)`` of dask-kubernetes, or the address of a scheduler. Each worker
     needs this package, and as many Dask threads as there are cores for it; its compiled steps are read from Numba's cache, or
     compiled once in each process where there is none. A worker that is killed costs the time of what it was at, which Dask
     gives to another one; a task with which more than ``distributed.scheduler.allowed-failures`` workers died, three unless
