@@ -228,3 +228,20 @@ class Specimen(NamedTuple):
 NO_RULE = "belongs to {}, which has no rule"
 OUTSIDE = "parameter 'layer.weight' is used outside the call of its layer"
 FAILS = "method '(ghost|vmap)' fails on the model: "
+
+
+class Normalised(nn.Module):
+    """With buffers and a frozen layer, as a residual network has them."""
+
+    def __init__(self, seed=0, squash=torch.tanh):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.norm, self.last = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)
+        self.first.requires_grad_(False)
+        self.norm.running_mean.normal_()
+        self.norm.running_var.uniform_(0.5, 2)
+        self.squash = squash
+        self.double().eval()
+
+    def forward(self, z):
+        return self.last(self.squash(self.norm(self.first(z))))

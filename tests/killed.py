@@ -8,33 +8,14 @@ import signal
 import sys
 
 import numpy as np
-import torch
+from architectures import Normalised
 from cases import CASES, CLOUD, quick
-from torch import nn
 
 import labelnoise_utils as ln
 from labelnoise_utils.sgd import noise, progress, training
 
 LONG = dict(steps=3000, record=[0, 5, 16, 700, 1500, 3000])
 SHORT = dict(steps=150, record=[0, 5, 16, 17, 80, 150])
-
-
-class Normalised(nn.Module):
-    """With buffers and a frozen layer."""
-
-    def __init__(self, squash=torch.tanh):
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.norm, self.last = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)
-        self.first.requires_grad_(False)
-        self.norm.running_mean.normal_()
-        self.norm.running_var.uniform_(0.5, 2)
-        self.squash = squash
-        self.double().eval()
-
-    def forward(self, z):
-        return self.last(self.squash(self.norm(self.first(z))))
-
 
 BUILD, X, Y, LR = CASES["relu"]
 RUNS = {

@@ -1,6 +1,7 @@
 """What the tests of figures that move share."""
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
 
 import pytest
 from browser import FLAGS, VIEWS, chromium
@@ -52,3 +53,18 @@ def browse(tmp_path):
             assert pool.submit(look, file, act, settings).result() == []
 
     return browse
+
+
+@pytest.fixture(scope="module")
+def evaluate(request):
+    """The value of a script on a page that has the module's PATHS; one page for all, since each only adds a moment."""
+    executable = chromium()
+    with ThreadPoolExecutor(1) as pool:  # playwright stays in one thread
+        playwright = pool.submit(lambda: sync_playwright().start()).result()
+        browser = pool.submit(lambda: playwright.chromium.launch(executable_path=executable, args=FLAGS)).result()
+        page = pool.submit(browser.new_page).result()
+        for path in request.module.PATHS:
+            pool.submit(page.add_script_tag, path=str(files("labelnoise_utils.page").joinpath(path))).result()
+        yield lambda code, argument=None: pool.submit(page.evaluate, code, argument).result()
+        pool.submit(browser.close).result()
+        pool.submit(playwright.stop).result()

@@ -1,20 +1,15 @@
 """The engine of the figures that move, in a browser: its models beside Python's on the same draws, its measures, its worker."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 
 import numpy as np
 import pytest
 import torch
-from browser import FLAGS, chromium
-from playwright.sync_api import sync_playwright
 from trajectories import assert_same_on_the_page
 
 import labelnoise_utils as ln
 from labelnoise_utils.page import offline
 
-PAGE = files("labelnoise_utils.page")
 ENGINE = (
     "random",
     "loop",
@@ -68,21 +63,6 @@ CASES = {
     ),
     "matrix": ("makeMatrixSensing", dict(dim=6), lambda: ln.MatrixSensing(6), matrices, 0.002),
 }
-
-
-@pytest.fixture(scope="module")
-def evaluate():
-    """The value of a script on a page that has the engine's files; one page for all, since each only adds a moment."""
-    executable = chromium()
-    with ThreadPoolExecutor(1) as pool:  # playwright stays in one thread
-        playwright = pool.submit(lambda: sync_playwright().start()).result()
-        browser = pool.submit(lambda: playwright.chromium.launch(executable_path=executable, args=FLAGS)).result()
-        page = pool.submit(browser.new_page).result()
-        for path in PATHS:
-            pool.submit(page.add_script_tag, path=str(PAGE.joinpath(path))).result()
-        yield lambda code, argument=None: pool.submit(page.evaluate, code, argument).result()
-        pool.submit(browser.close).result()
-        pool.submit(playwright.stop).result()
 
 
 @pytest.mark.site

@@ -1,18 +1,12 @@
 """The engine in the plane: its ReLU network steps as Python's, and its exact fit of least reg is that of Python's programme."""
 
-from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
-
 import numpy as np
 import pytest
 import torch
-from browser import FLAGS, chromium
-from playwright.sync_api import sync_playwright
 from trajectories import assert_same_on_the_page
 
 import labelnoise_utils as ln
 
-PAGE = files("labelnoise_utils.page")
 PATHS = [f"engine/{name}.js" for name in ("random", "loop", "solve", "cuts", "least_reg", "two_layer_relu_plane")]
 SKIPS = (True, "constant", False)
 LEAST = """([points, y, skip]) => {
@@ -20,21 +14,6 @@ LEAST = """([points, y, skip]) => {
     const began = performance.now();
     return { ...leastReg(points, y, skip), milliseconds: performance.now() - began, patterns: cones.length };
 }"""
-
-
-@pytest.fixture(scope="module")
-def evaluate():
-    """The value of a script on a page that has these files of the engine."""
-    executable = chromium()
-    with ThreadPoolExecutor(1) as pool:  # playwright stays in one thread
-        playwright = pool.submit(lambda: sync_playwright().start()).result()
-        browser = pool.submit(lambda: playwright.chromium.launch(executable_path=executable, args=FLAGS)).result()
-        page = pool.submit(browser.new_page).result()
-        for path in PATHS:
-            pool.submit(page.add_script_tag, path=str(PAGE.joinpath(path))).result()
-        yield lambda code, argument=None: pool.submit(page.evaluate, code, argument).result()
-        pool.submit(browser.close).result()
-        pool.submit(playwright.stop).result()
 
 
 def least(evaluate, x, y, skip):

@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from architectures import Normalised
 from cases import CASES, CLOUD, ENGINES, X, Y, assert_same_run, assert_same_trajectory, quick
-from killed import Normalised
 from plain import flat
 
 import labelnoise_utils as ln

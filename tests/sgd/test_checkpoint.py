@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from architectures import Normalised
 from cases import BATCHES, CASES, CLOUD, ENGINES, KINDS, X, Y, assert_same_trajectory, quick
-from killed import RUNS, Normalised, ends
+from killed import RUNS, ends
 from plain import flat
 
 import labelnoise_utils as ln
@@ -194,7 +195,7 @@ class TestAnotherCall:
     def test_of_a_model_of_one_s_own(self, path, change):
         arguments = dict(x=CLOUD, y=CLOUD[:, :1], record=RECORD, checkpoint=path)
         interrupted(Normalised(), **arguments)
-        model = Normalised(torch.relu if change == "function" else torch.tanh)
+        model = Normalised(squash=torch.relu if change == "function" else torch.tanh)
         if change == "buffer":
             model.norm.running_mean[0] += 1e-6
         if change == "mode":

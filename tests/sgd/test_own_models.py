@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from architectures import Normalised
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
@@ -197,23 +198,6 @@ class TestWhatTrains:
         run = train(model)
         np.testing.assert_allclose(run.reg, train(net()).reg, rtol=1e-12)
         assert run.model is None
-
-
-class Normalised(nn.Module):
-    """With buffers and a frozen layer, as a residual network has them."""
-
-    def __init__(self, seed=0, squash=torch.tanh):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.first, self.norm, self.last = nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)
-        self.first.requires_grad_(False)
-        self.norm.running_mean.normal_()
-        self.norm.running_var.uniform_(0.5, 2)
-        self.squash = squash
-        self.double().eval()
-
-    def forward(self, z):
-        return self.last(self.squash(self.norm(self.first(z))))
 
 
 class TestFile:
