@@ -20,7 +20,7 @@ from .table import cpu_times, print_head, print_row
 
 TURNS, TURN = 15, 0.2
 EVERY = 100  # steps between two probes
-PLAIN, NOISE, PENALTY, PROBE = "plain step", "label noise", "one-draw penalty", "probe"
+PLAIN, NOISE, LINE, PENALTY, PROBE = "plain step", "label noise", "noise in a line", "one-draw penalty", "probe"
 BARS = {NOISE: 1.02, PROBE: 1.3}
 
 
@@ -62,12 +62,23 @@ def measure(what: str, model: nn.Module, shape: tuple[int, ...], *, bar: float, 
         with torch.no_grad(), ln.evaluating(model):
             ln.implicit_regularizer(model, x[:EXAMPLES])
 
-    programs = {PLAIN: epoch, NOISE: lambda: epoch(noise=flip), PENALTY: lambda: epoch(penalty=of_outputs), PROBE: probe}
+    def line(labels: torch.Tensor) -> torch.Tensor:
+        """Unchecked, and at times the old class again: what the calls of torch alone cost."""
+        return torch.where(torch.rand(labels.shape) < flip.p, torch.randint(CLASSES, labels.shape), labels)
+
+    programs = {
+        PLAIN: epoch,
+        NOISE: lambda: epoch(noise=flip),
+        LINE: lambda: epoch(noise=line),
+        PENALTY: lambda: epoch(penalty=of_outputs),
+        PROBE: probe,
+    }
     times = cpu_times(programs, TURNS, at_least=TURN)
     steps = len(loader)
     print(f"{what}, {sum(p.numel() for p in model.parameters()):,} parameters: a step over a plain step")
     print_row("plain step, in microseconds", times[PLAIN] / steps * 1e6)
     print_row("labels flipped by LabelFlip", times[NOISE] / times[PLAIN], BARS[NOISE], "<=")
+    print_row("labels flipped by a line of torch", times[LINE] / times[PLAIN])
     of_probe = 1 + times[PROBE] * steps / (EVERY * times[PLAIN])
     print_row(f"exact reg of {EXAMPLES} examples every {EVERY} steps", of_probe, BARS[PROBE], "<=")
     print_row("one-draw penalty on the logits", times[PENALTY] / times[PLAIN], bar, "<=")

@@ -52,9 +52,16 @@ def wall(call: Callable[[], object]) -> float:
 
 def steps_of(seconds: float) -> int:
     """How many steps a run of so many seconds has, by itself on a core."""
-    trial = 200_000
-    ln.train_many(long_jobs(1000, 1), progress=False)
-    return round(trial * seconds / wall(lambda: ln.train_many(long_jobs(trial, 1), n_jobs=1, progress=False)))
+
+    def of(steps: int) -> float:
+        return wall(lambda: ln.train_many(long_jobs(steps, 1), n_jobs=1, progress=False))
+
+    of(1000)
+    # A difference of two runs: what a call takes besides its steps would count as steps otherwise.
+    few, many = 10**6, 10**7
+    begin = of(few)
+    pace = (of(many) - begin) / (many - few)
+    return round(few + (seconds - begin) / pace)
 
 
 def compare(make: Callable[[], list[dict]], executor: Executor) -> tuple[np.ndarray, np.ndarray]:

@@ -157,11 +157,11 @@ class LabelFlip:
                 raise ValueError(f"y must hold classes 0 to {self.classes - 1}, got {least} to {largest}")
         if not self.p:
             return y.clone()
-        # One draw says both whether a label changes and to which class, since this costs a training loop a step's time.
-        u = torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float64)
-        others = (u * ((self.classes - 1) / self.p)).long()
-        flipped = (others.add_(y).add_(1)).remainder_(self.classes)
-        return torch.where(u < self.p, flipped, y).to(y.dtype)
+        # How far the label moves on: uniform, and all below 1 is not at all. Few calls, since they cost a training loop time.
+        others = self.classes - 1
+        shift = torch.empty(y.shape, device=y.device, dtype=torch.float64)
+        shift.uniform_(1 - others * (1 - self.p) / self.p, 1 + others, generator=generator)
+        return shift.clamp_(min=0).long().add_(y).remainder_(self.classes).to(y.dtype)
 
 
 def sgd_draws(
