@@ -107,6 +107,11 @@ def _step_on_batch(u, s, su, packed, x, y, indices, noise, rate):
 
 @jit
 def sgd(u, x, y, indices, noise, lr, frozen):
+    """Step u (d, d) in place; arguments as in :meth:`MatrixSensing.compiled_sgd`.
+
+    Returns:
+        The number of steps before the first residual that is not finite.
+    """
     steps, batch_size = indices.shape
     theta = u.reshape(-1)
     kept, s, su = theta[frozen], np.empty_like(u), np.empty_like(u)
@@ -156,6 +161,11 @@ def _add_gradient(gradient, u, s, su, p, target, penalty):
 
 @jit
 def steps_with_extras(theta, dim, x, y, indices, noise, lr, frozen, velocity, first, extras):
+    """Step theta (d d,) in place; arguments as in :meth:`MatrixSensing.compiled_steps`.
+
+    Returns:
+        The number of steps before the first residual that is not finite.
+    """
     steps, batch_size = indices.shape
     order, (xi, point, gradient) = np.empty(0, np.int64), scratch(theta)
     s, su, penalty = np.empty((dim, dim), theta.dtype), np.empty((2, dim, dim), theta.dtype), theta.dtype.type(extras.penalty)

@@ -123,6 +123,11 @@ def _backward(theta, sizes, code, scratch, now, y, noise, lr):
 
 @jit
 def sgd(theta, sizes, code, x, y, indices, noise, lr):
+    """Step theta in place on one example at a time; arguments as in :meth:`MLP.compiled_sgd`.
+
+    Returns:
+        The number of steps before the first residual that is not finite.
+    """
     # A layer's units and deltas side by side: in two arrays their page offsets can coincide, a processor then takes loads
     # from one for loads of what it just stored to the other, and a step was seen to take up to four times as long.
     steps, scratch = len(indices), np.zeros((sizes.size, 3, sizes.max()))
@@ -138,6 +143,11 @@ def sgd(theta, sizes, code, x, y, indices, noise, lr):
 
 @jit
 def sgd_on_batches(theta, sizes, code, x, y, indices, noise, lr, frozen):
+    """The same on batches, some parameters staying as they are.
+
+    Returns:
+        The number of steps before the first residual that is not finite.
+    """
     steps, batch_size = indices.shape
     kept, start, total = theta[frozen], np.empty_like(theta), np.empty_like(theta)
     scratch = np.zeros((sizes.size, 3, sizes.max()))
@@ -164,10 +174,13 @@ def sgd_on_batches(theta, sizes, code, x, y, indices, noise, lr, frozen):
 
 @inlined
 def _add_gradient(gradient, theta, sizes, code, units, x, y, noise):
-    """Add the gradient of the squared error on one example to ``gradient``. Returns the sum of the residuals.
+    """Add the gradient of the squared error on one example to ``gradient``.
 
     ``units`` is scratch. What :func:`_forward` subtracts from the weights on its way, for the example before, is here added to
     the gradient in their place.
+
+    Returns:
+        The sum of the residuals.
     """
     units[:, 1:] = 0
     _forward(theta, sizes, code, units, 0, x)
@@ -178,6 +191,11 @@ def _add_gradient(gradient, theta, sizes, code, units, x, y, noise):
 
 @jit
 def steps_with_extras(theta, sizes, code, x, y, indices, noise, lr, frozen, velocity, first, extras):
+    """Step theta in place; arguments as in :meth:`MLP.compiled_steps`.
+
+    Returns:
+        The number of steps before the first residual that is not finite.
+    """
     steps, batch_size = indices.shape
     order, (xi, point, gradient) = np.empty(0, np.int64), scratch(theta)
     units = np.zeros((sizes.size, 3, sizes.max()))
