@@ -56,6 +56,15 @@ class TestEnginesAgree:
         np.testing.assert_allclose(one.theta, other.theta, rtol=0, atol=1e-11 * scale)
         assert np.abs(other.theta[-1] - other.theta[0]).max() > 1e-3
 
+    @pytest.mark.parametrize("setting", ["momentum", "penalty", "both"])
+    @pytest.mark.parametrize("name", ["relu", "relu-without-skip", "relu-constant"])
+    def test_on_a_line_and_one_example_at_a_time(self, name, setting):
+        """Where there is a step of its own."""
+        settings = dict(momentum=0.8 * (setting != "penalty"), penalty=0.01 * (setting != "momentum"), lr=0.001)
+        one, other = (quick(CASES[name][0](), engine=engine, **settings) for engine in ENGINES)
+        np.testing.assert_allclose(one.theta, other.theta, rtol=0, atol=1e-12)
+        assert np.abs(other.theta[-1] - other.theta[0]).max() > 1e-2
+
     def test_in_single_precision(self):
         build = lambda: ln.MatrixSensing(5, dtype=torch.float32)  # noqa: E731
         _, x, y, lr = CASES["matrix"]
@@ -256,11 +265,12 @@ def cut_up(monkeypatch):
 
 
 class TestGoesOn:
-    @pytest.mark.parametrize("engine", ["auto", "torch"])
+    @pytest.mark.parametrize("engine, on", [("auto", "relu"), ("auto", "relu-2d"), ("torch", "outputs")])
     @pytest.mark.parametrize("setting", SETTINGS)
-    def test_a_run_that_was_left_ends_as_one_that_was_not(self, tmp_path, cut_up, setting, engine):
-        build, x, y, lr = CASES["outputs" if engine == "torch" else "relu-2d"]
-        settings = SETTINGS[setting] | dict(lr=slowed(lr, SETTINGS[setting]), batch_size=3, engine=engine, steps=120)
+    def test_a_run_that_was_left_ends_as_one_that_was_not(self, tmp_path, cut_up, setting, engine, on):
+        build, x, y, lr = CASES[on]
+        batch_size = 1 if on == "relu" else 3
+        settings = SETTINGS[setting] | dict(lr=slowed(lr, SETTINGS[setting]), batch_size=batch_size, engine=engine, steps=120)
         settings |= dict(record=[0, 7, 50, 120], checkpoint=tmp_path / "run")
 
         def leave(step, *_):
