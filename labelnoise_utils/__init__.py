@@ -65,11 +65,14 @@ from .theory import (
     is_non_repellent,
     linearize,
     ornstein_uhlenbeck,
+    ornstein_uhlenbeck_cloud,
     project_to_zero_error,
+    stationary_covariance,
     stationary_variance,
     tangential_curvature,
     tangential_gradient,
     update_terms,
+    weighted_regularizer,
 )
 
 __version__ = "0.1.0"
@@ -125,6 +128,7 @@ __all__ = [
     "nuclear_norm",
     "one_data_point",
     "ornstein_uhlenbeck",
+    "ornstein_uhlenbeck_cloud",
     "pack_measurements",
     "per_example_sq_norms",
     "playground",
@@ -140,6 +144,7 @@ __all__ = [
     "regularizer_by_unit",
     "several_data_points",
     "sgd_draws",
+    "stationary_covariance",
     "stationary_variance",
     "tangential_curvature",
     "tangential_gradient",
@@ -149,4 +154,5 @@ __all__ = [
     "twelve_points",
     "unit_classes",
     "update_terms",
+    "weighted_regularizer",
 ]

@@ -103,6 +103,10 @@ def public_calls():
     yield "tangential_gradient", lambda: ln.tangential_gradient(*point[:2])
     yield "tangential_curvature", lambda: ln.tangential_curvature(*point[:2])
     yield "drift", lambda: ln.drift(*point[:2], lr=0.01, noise_std=0.5)
+    yield "drift", lambda: ln.drift(*point[:2], lr=0.01, noise=noise, batch_size=None)
+    yield "weighted_regularizer", lambda: ln.weighted_regularizer(*point[:2], noise)
+    yield "stationary_covariance", lambda: ln.stationary_covariance(*point[:2], lr=0.01, noise=noise)
+    yield "ornstein_uhlenbeck_cloud", lambda: ln.ornstein_uhlenbeck_cloud(*point[:2], lr=0.01, noise=noise, steps=3)
     yield "stationary_variance", lambda: ln.stationary_variance(0.01, 0.5)
     yield "ornstein_uhlenbeck", lambda: ln.ornstein_uhlenbeck(1.0, lr=0.01, noise_std=0.5)
     yield (
