@@ -115,6 +115,7 @@ def public_calls():
     )
     yield "expanded_sgd", lambda: ln.expanded_sgd(*point, lr=0.01, noise=noise, steps=10)
     yield "effective_flow", lambda: ln.effective_flow(*point, lr=0.01, noise_std=0.5, steps=10)
+    yield "effective_flow", lambda: ln.effective_flow(*point, lr=0.01, noise=noise, batch_size=2, steps=10)
     yield "random_two_kinks", lambda: ln.random_two_kinks(2, seed=3)
     yield "TwoKinks", lambda: ln.random_two_kinks(1).apart(0.01)
     yield "regularizer_by_unit", lambda: ln.regularizer_by_unit(ln.TwoLayerReLU(4), x)
