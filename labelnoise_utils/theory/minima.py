@@ -121,7 +121,7 @@ def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, to
     tol, max_steps = as_positive("tol", tol), as_integer("max_steps", max_steps, 1)
     errors(model, x, y)
     start = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
-    with twice_differentiable(model):
+    with gradients_possible(), twice_differentiable(model):
         loss = loss_at(model, x, y)
         for step in range(max_steps + 1):
             theta = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()

@@ -3,7 +3,7 @@
 import torch
 
 from ..arguments import as_integer, as_number, as_positive
-from ..regularizer.hypothesis import twice_differentiable
+from ..regularizer.hypothesis import gradients_possible, twice_differentiable
 from ..regularizer.inputs import Inputs
 from .minima import forces, loss_at
 
@@ -60,9 +60,8 @@ def residual_drift(
     lr, tol = as_positive("lr", lr), _as_tol(tol)
     if batch_size is not None:
         batch_size = as_integer("batch_size", batch_size, 1)
-    pulls = forces(model, x, y)
-    with twice_differentiable(model):
-        loss = loss_at(model, x, y)
+    with gradients_possible(), twice_differentiable(model):
+        pulls, loss = forces(model, x, y), loss_at(model, x, y)
         curvatures, directions = torch.linalg.eigh(loss.hessian())
         flat = _flat_at_minimum(pulls, curvatures, directions, tol)
         if batch_size is None:
@@ -103,8 +102,8 @@ def steep_count(model: torch.nn.Module, x: Inputs, y: torch.Tensor, tol: float) 
         ValueError: if it is not.
     """
     tol = _as_tol(tol)
-    pulls = forces(model, x, y)
-    with twice_differentiable(model):
+    with gradients_possible(), twice_differentiable(model):
+        pulls = forces(model, x, y)
         curvatures, directions = torch.linalg.eigh(loss_at(model, x, y).hessian())
     return int((~_flat_at_minimum(pulls, curvatures, directions, tol)).sum())
 
