@@ -36,14 +36,18 @@ class Loss:
 
     def hessian(self) -> torch.Tensor:
         """The Hessian of f, (p, p), by a backward pass for each parameter."""
-        rows = torch.stack([self.derivative(slope) for slope in self.gradient.unbind()])
+        with torch.enable_grad():
+            slopes = self.gradient.unbind()
+        rows = torch.stack([self.derivative(slope) for slope in slopes])
         return (rows + rows.T) / 2
 
     def along(self, directions: torch.Tensor) -> torch.Tensor:
         """The third derivative of f along directions (p, r), twice each, summed: ``sum_c D^3 f[q_c, q_c, .]``, (p,)."""
         total = torch.zeros_like(self.gradient).detach()
         for q in directions.T:
-            total = total + self.derivative(self.derivative(self.gradient @ q, graph=True) @ q)
+            with torch.enable_grad():
+                twice = self.derivative(self.gradient @ q, graph=True) @ q
+            total = total + self.derivative(twice)
         return total
 
     def derivative(self, of: torch.Tensor, *, graph: bool = False) -> torch.Tensor:
