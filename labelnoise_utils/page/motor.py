@@ -20,14 +20,14 @@ PRESETS = {
 PER_FRAME, HORIZON, MOST_STEPS = 0.128, 1000, 20_000
 
 
-def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: float = 0.004, seed: int = 0) -> LiveFigure:
+def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: float = 0.003, seed: int = 0) -> LiveFigure:
     r"""Let label noise turn a matrix among its fits for ever, with the noise of each label under the reader's hand.
 
-    The model is ``MatrixSensing(2)``: ``X = U U^T`` with U (2, 2), and the labels are X_11, X_12 and X_22. So the lengths of the
-    rows of U and the angle between them are given, and a common rotation is free: two hands of a clock. The fits are the circle
+    The model is ``MatrixSensing(2)``, ``X = U U^T``, and the labels are X_11, X_12 and X_22. So the lengths of the rows of U
+    and the angle between them are given, and a common rotation is free: two hands of a clock. The fits are the circle
     ``U_0 R(phi)``, and a second one of mirror images. ``reg`` is the same at each of them, and so is the weighted reg
     ``(1/n) sum_i sigma_i^2 |grad h_i|^2``; yet, where the levels sigma_i differ, each step turns U on average by
-    ``lr^2 v . (U J) / |U|^2``, J a quarter turn and v the drift by lr^2, of which only the Lie brackets of the gradients are left:
+    ``lr^2 v . (U J) / |U|^2``. J is a quarter turn, and v the drift, of which only Lie brackets of the gradients are left:
 
         v = -(2/n) P sum_ai (M K)_ai H_i g_a,  K = (g_a . g_b),  K M + M K = 2 diag(sigma^2)
 
@@ -35,7 +35,7 @@ def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: f
 
     The step is ``theta <- theta - lr grad (h_i - y_i - Z_i)^2`` with i uniform and Z_i plus or minus sigma_i; after a slow
     beginning some thousands are made in each frame. Orange is SGD, thin black lines are predictions, which start where the
-    hands are when the noise is set. To first order in lr they are right: by a few per cent at the default lr.
+    hands are when the noise is set. To first order in lr they are right: within about 2 % at the default lr.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside. A run is
     reproducible; what is chosen stands in the address, from where it can be sent.
@@ -55,7 +55,7 @@ def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: f
     Source: ours; chapter "Give every label its own noise".
 
     >>> live_motor()
-    A matrix that label noise turns among its fits: noise (0.9, 0.2, 0.2) on the labels X11, X12, X22, lr = 0.004
+    A matrix that label noise turns among its fits: noise (0.9, 0.2, 0.2) on the labels X11, X12, X22, lr = 0.003
     """
     levels = _as_levels(noise_std)
     lr = as_between("lr", as_positive("lr", lr), 0, 0.01)
