@@ -79,8 +79,8 @@ def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: f
 <option value="reflections">mirror images</option></select></label><span></span>
 {speed_slider()}
 </div>
-<p class="labelnoise-hint">Drag the blue circles, or move the sliders, while it runs. Black is predicted: the hands, the spread of
-the misfits, and by the arrow the way and the speed. The mirror images turn the other way.</p>"""
+<p class="labelnoise-hint">Drag the blue circles, or move the sliders, while it runs. Black is predicted: the hands, the spread
+of the misfits, and by the arrow the way and the speed. The mirror images turn the other way.</p>"""
     text = (
         f"A matrix that label noise turns among its fits: noise ({', '.join(map(as_text, levels))}) "
         f"on the labels X11, X12, X22, lr = {as_text(lr)}"
