@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from ..arguments import as_between, as_count, as_positive
 from .controls import as_text
 from .stage import LiveFigure, buttons, canvas, live_figure, slider, speed_slider
@@ -20,7 +22,9 @@ PRESETS = {
 PER_FRAME, HORIZON, MOST_STEPS = 0.128, 1000, 20_000
 
 
-def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: float = 0.003, seed: int = 0) -> LiveFigure:
+def live_motor(
+    *, noise_std: Sequence[float] | torch.Tensor = PRESETS["Most on X₁₁"], lr: float = 0.003, seed: int = 0
+) -> LiveFigure:
     r"""Let label noise turn a matrix among its fits for ever, with the noise of each label under the reader's hand.
 
     The model is ``MatrixSensing(2)``, ``X = U U^T``, and the labels are X_11, X_12 and X_22. So the lengths of the rows of U
@@ -112,9 +116,9 @@ of the misfits, and by the arrow the way and the speed. The mirror images turn t
     )
 
 
-def _as_levels(noise_std: Sequence[float]) -> tuple[float, ...]:
+def _as_levels(noise_std: Sequence[float] | torch.Tensor) -> tuple[float, ...]:
     try:
-        levels = tuple(noise_std)
+        levels = tuple(noise_std.tolist() if isinstance(noise_std, torch.Tensor) else noise_std)
     except TypeError:
         raise TypeError(f"noise_std must be a sequence of three numbers, got {noise_std!r}") from None
     if len(levels) != len(SLIDERS):

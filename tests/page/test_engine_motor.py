@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from motors import LABELS, MEASUREMENTS, MIRROR, PRESETS, U, flat, law, rotation
+from motors import LABELS, MEASUREMENTS, MIRROR, PRESETS, U, angle_of, flat, law, rotation
 from trajectories import assert_same_on_the_page
 
 import labelnoise_utils as ln
@@ -30,6 +30,14 @@ class TestLaw:
         assert reg == pytest.approx(ln.implicit_regularizer(model, MEASUREMENTS).item(), rel=1e-12)
         np.testing.assert_allclose(weights, ln.per_example_sq_norms(model, MEASUREMENTS).detach().numpy() / 3, rtol=1e-12)
 
+    @pytest.mark.parametrize("levels", PRESETS.values())
+    def test_rate_is_that_of_the_packages_drift(self, evaluate, levels):
+        model = ln.MatrixSensing(2)
+        torch.nn.utils.vector_to_parameters(torch.tensor(flat(U), dtype=torch.float64), model.parameters())
+        v = ln.drift(model, MEASUREMENTS, lr=1.0, noise=ln.LabelNoise(np.array(levels)))
+        rates = evaluate("(u) => motorLaw(u).rates", flat(U))
+        assert np.square(levels) @ rates == pytest.approx(angle_of(U, v.numpy()), rel=1e-12, abs=1e-12)
+
     def test_rate_is_the_same_on_a_circle_the_opposite_on_the_other_and_none_for_equal_levels(self):
         for levels in PRESETS.values():
             rate, _ = law(U, levels)
@@ -40,11 +48,12 @@ class TestLaw:
 
 @pytest.mark.site
 class TestRun:
-    def test_steps_are_those_of_train_on_the_same_draws(self, evaluate):
+    @pytest.mark.parametrize("noise_std", [0.5, np.array([0.9, 0.2, 1.1])])
+    def test_steps_are_those_of_train_on_the_same_draws(self, evaluate, noise_std):
         model = ln.MatrixSensing(2, init="gaussian", seed=1)
         tolerances = dict(rtol=1e-11, atol=1e-12)
         arguments = "makeMatrixSensing", dict(dim=2), model, MEASUREMENTS, LABELS
-        run = assert_same_on_the_page(evaluate, *arguments, lr=0.01, noise_std=0.5, outputs=tolerances)
+        run = assert_same_on_the_page(evaluate, *arguments, lr=0.01, noise_std=noise_std, outputs=tolerances)
         assert run.loss[-1] < run.loss[0]
 
     def test_a_run_is_that_of_autograd_on_its_draws_with_a_level_for_each_label(self, evaluate):

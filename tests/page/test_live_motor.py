@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from browser import VIEWS
 from motors import MIRROR, PRESETS, U, flat, law
 from playgrounds import STILL
@@ -27,6 +28,7 @@ class TestHtml:
         ("arguments", "error", "message"),
         [
             (dict(noise_std=0.5), TypeError, "noise_std must be a sequence of three numbers, got 0.5"),
+            (dict(noise_std=torch.tensor(0.5)), TypeError, "noise_std must be a sequence of three numbers"),
             (dict(noise_std=(0.5, 0.5)), ValueError, "noise_std must have three numbers, one for each label, got 2"),
             (dict(noise_std=(0.5, 0.5, -0.1)), ValueError, "noise_std must lie between 0 and 1.2, got -0.1"),
             (dict(noise_std=(0.5, 1.3, 0)), ValueError, "noise_std must lie between 0 and 1.2, got 1.3"),
@@ -43,8 +45,10 @@ class TestHtml:
         with pytest.raises(error, match=f"^{message}"):
             ln.live_motor(**arguments)
 
-    def test_is_the_same_for_the_same_settings_also_as_an_array(self):
-        assert page_of() == page_of(noise_std=np.array([0.9, 0.2, 0.2])) != page_of(noise_std=(0.9, 0.2, 0.25))
+    def test_is_the_same_for_the_same_settings_also_as_an_array_or_a_tensor(self):
+        levels = [0.9, 0.2, 0.2]
+        assert page_of() == page_of(noise_std=np.array(levels)) == page_of(noise_std=torch.tensor(levels, dtype=torch.float64))
+        assert page_of() != page_of(noise_std=(0.9, 0.2, 0.25))
 
 
 @pytest.mark.site
