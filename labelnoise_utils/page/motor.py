@@ -39,7 +39,7 @@ def live_motor(
 
     The step is ``theta <- theta - lr grad (h_i - y_i - Z_i)^2`` with i uniform and Z_i plus or minus sigma_i; after a slow
     beginning some thousands are made in each frame. Orange is SGD, thin black lines are predictions, which start where the
-    hands are when the noise is set. To first order in lr they are right: within about 2 % at the default lr.
+    hands are when the noise is set. To first order in lr they are right: within a few per cent at the default lr.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside. A run is
     reproducible; what is chosen stands in the address, from where it can be sent.
