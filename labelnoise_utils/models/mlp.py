@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ..arguments import as_integer
-from .mlp_steps import LOGISTIC, RELU, TANH, sgd, sgd_on_batches, steps_with_extras
+from .mlp_gradient import steps_with_extras
+from .mlp_steps import LOGISTIC, RELU, TANH, sgd, sgd_on_batches
 from .stepping import Extras
 
 Activation = Literal["relu", "tanh", "logistic"]
@@ -42,8 +43,6 @@ class MLP(torch.nn.Module):
 
     Source: Theorem 1 covers "a deep network" of any width and depth (section 2).
     """
-
-    compiled_penalty = False
 
     def __init__(
         self,
@@ -161,7 +160,7 @@ class MLP(torch.nn.Module):
         first: int,
         extras: Extras,
     ) -> int:
-        """The same with momentum or noise on theta; see :func:`labelnoise_utils.sgd.engines.train_compiled`."""
+        """The same with momentum, a penalty or noise on theta; see :func:`labelnoise_utils.sgd.engines.train_compiled`."""
         sizes, outputs = np.array(self.sizes), self.sizes[-1]
         x, y, noise = x.reshape(-1, sizes[0]), y.reshape(-1, outputs), noise.reshape(*indices.shape, outputs)
         return steps_with_extras(

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from .compiled import inlined, jit, logistic, tanh
-from .stepping import look_around, move, scratch
+from .compiled import jit, logistic, tanh
 
 RELU, TANH, LOGISTIC = range(3)
 
@@ -23,7 +22,7 @@ def _activate(z, code):
 
 
 @jit
-def _times_derivative(delta, h, code):
+def times_derivative(delta, h, code):
     """Multiply delta by s'(z), in place, with s'(z) from h = s(z)."""
     if code == RELU:
         for i in range(h.size):
@@ -65,7 +64,7 @@ def _update_then_apply(w, b, before, delta, x, z):
 
 
 @jit
-def _apply_transposed(w, delta, out):
+def apply_transposed(w, delta, out):
     """``out = W^T delta``, four rows at a time, since ``out`` then is read and written a quarter as often."""
     m, k = w.shape
     out[:] = 0
@@ -82,7 +81,7 @@ def _apply_transposed(w, delta, out):
 
 
 @jit
-def _forward(theta, sizes, code, scratch, now, x):
+def forward(theta, sizes, code, scratch, now, x):
     """The step of equation (5) that the last example has left to do, in place, and in the same pass the output on x.
 
     ``scratch`` (layers + 1, 3, widest) holds for each layer its units for x, at ``now``, and for the last example, at
@@ -104,8 +103,12 @@ def _forward(theta, sizes, code, scratch, now, x):
 
 
 @jit
-def _backward(theta, sizes, code, scratch, now, y, noise, lr):
-    """Put lr times the gradient by what enters each layer into ``scratch``. Returns the sum of the residuals."""
+def backward(theta, sizes, code, scratch, now, y, noise, lr):
+    """Put lr times the gradient by what enters each layer into ``scratch``.
+
+    Returns:
+        The sum of the residuals.
+    """
     layers, at = sizes.size - 1, theta.size
     residual = 0.0
     for i in range(sizes[layers]):
@@ -116,8 +119,8 @@ def _backward(theta, sizes, code, scratch, now, y, noise, lr):
         m, k = sizes[layer + 1], sizes[layer]
         at -= m * k + m
         delta = scratch[layer, 2, :k]
-        _apply_transposed(theta[at : at + m * k].reshape(m, k), scratch[layer + 1, 2, :m], delta)
-        _times_derivative(delta, scratch[layer, now, :k], code)
+        apply_transposed(theta[at : at + m * k].reshape(m, k), scratch[layer + 1, 2, :m], delta)
+        times_derivative(delta, scratch[layer, now, :k], code)
     return residual
 
 
@@ -133,11 +136,11 @@ def sgd(theta, sizes, code, x, y, indices, noise, lr):
     steps, scratch = len(indices), np.zeros((sizes.size, 3, sizes.max()))
     for t in range(steps):
         i, now = indices[t, 0], t % 2
-        _forward(theta, sizes, code, scratch, now, x[i])
-        residual = _backward(theta, sizes, code, scratch, now, y[i], noise[t, 0], lr)
+        forward(theta, sizes, code, scratch, now, x[i])
+        residual = backward(theta, sizes, code, scratch, now, y[i], noise[t, 0], lr)
         if not abs(residual) < np.inf:
             return t
-    _forward(theta, sizes, code, scratch, steps % 2, x[0])
+    forward(theta, sizes, code, scratch, steps % 2, x[0])
     return steps
 
 
@@ -160,52 +163,13 @@ def sgd_on_batches(theta, sizes, code, x, y, indices, noise, lr, frozen):
             i = indices[t, k]
             theta[:] = start
             scratch[:, 2] = 0
-            _forward(theta, sizes, code, scratch, 0, x[i])
-            residuals += _backward(theta, sizes, code, scratch, 0, y[i], noise[t, k], lr)
-            _forward(theta, sizes, code, scratch, 1, x[i])
+            forward(theta, sizes, code, scratch, 0, x[i])
+            residuals += backward(theta, sizes, code, scratch, 0, y[i], noise[t, k], lr)
+            forward(theta, sizes, code, scratch, 1, x[i])
             total += theta
         theta[:] = total / batch_size
         for j in range(frozen.size):
             theta[frozen[j]] = kept[j]
         if not abs(residuals) < np.inf:
             return t
-    return steps
-
-
-@inlined
-def _add_gradient(gradient, theta, sizes, code, units, x, y, noise):
-    """Add the gradient of the squared error on one example to ``gradient``.
-
-    ``units`` is scratch. What :func:`_forward` subtracts from the weights on its way, for the example before, is here added to
-    the gradient in their place.
-
-    Returns:
-        The sum of the residuals.
-    """
-    units[:, 1:] = 0
-    _forward(theta, sizes, code, units, 0, x)
-    residual = _backward(theta, sizes, code, units, 0, y, noise, -1.0)
-    _forward(gradient, sizes, code, units, 1, x)
-    return residual
-
-
-@jit
-def steps_with_extras(theta, sizes, code, x, y, indices, noise, lr, frozen, velocity, first, extras):
-    """Step theta in place; arguments as in :meth:`MLP.compiled_steps`.
-
-    Returns:
-        The number of steps before the first residual that is not finite.
-    """
-    steps, batch_size = indices.shape
-    order, (xi, point, gradient) = np.empty(0, np.int64), scratch(theta)
-    units = np.zeros((sizes.size, 3, sizes.max()))
-    for t in range(steps):
-        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
-        residual = 0.0
-        for k in range(batch_size):
-            i = indices[t, k]
-            residual += _add_gradient(gradient, point, sizes, code, units, x[i], y[i], noise[t, k])
-        if not abs(residual) < np.inf:
-            return t
-        move(theta, frozen, order, extras, xi, gradient, lr / batch_size, velocity)
     return steps

@@ -150,11 +150,9 @@ def prepare(
     if not job.is_plain:
         # The norm in a penalty is over the trainable parameters, while a compiled step knows that of all.
         is_whole = len(parameters) == len(list(model.parameters()))
-        missing = "compiled_steps" not in own or (penalty and not (is_whole and getattr(model, "compiled_penalty", True)))
+        missing = "compiled_steps" not in own or (penalty and not is_whole)
         if engine == "compiled" and missing:
-            what = "momentum, a penalty or noise on the parameters"
-            if "compiled_steps" in own:
-                what = "a penalty" if is_whole else "a penalty where parameters are frozen"
+            what = "a penalty where parameters are frozen" if "compiled_steps" in own else "momentum, a penalty or such noise"
             raise ValueError(f"{type(model).__name__} has no compiled step with {what}: use engine='torch', or 'auto'")
         has_kernel = has_kernel and not missing
     return job if has_kernel and engine != "torch" else dataclasses.replace(job, engine="torch")

@@ -51,7 +51,7 @@ class TestEnginesAgree:
         settings = dict(steps=150, record=[0, 3, 50, 150], batch_size=batch_size)
         settings |= SETTINGS[setting] | dict(lr=slowed(lr, SETTINGS[setting]))
         one, other = (quick(build(), x, y, engine=engine, **settings) for engine in ("auto", "torch"))
-        assert one.engine == ("torch" if isinstance(build(), ln.MLP) and "penalty" in settings else "compiled")
+        assert one.engine == "compiled"
         scale = np.abs(other.theta).max()
         np.testing.assert_allclose(one.theta, other.theta, rtol=0, atol=1e-11 * scale)
         assert np.abs(other.theta[-1] - other.theta[0]).max() > 1e-3
@@ -113,7 +113,9 @@ class TestByHand:
             np.testing.assert_allclose(run.theta[-1], theta, rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize("engine", ENGINES)
-    @pytest.mark.parametrize("name", ["product", "relu", "relu-3d", "relu-2d-constant", "sigmoidal-logistic", "matrix"])
+    @pytest.mark.parametrize(
+        "name", ["product", "relu", "relu-3d", "relu-2d-constant", "sigmoidal-logistic", "matrix", "deep-tanh", "mlp-relu"]
+    )
     def test_penalty_is_on_reg(self, name, engine):
         """The full batch descends loss + c reg."""
         build, x, y, lr = CASES[name]
@@ -329,6 +331,12 @@ def test_it_says_where_training_blew_up():
                 quick(ln.Product(2.0, 2.0), lr=1.0, steps=1000, engine=engine, **more)
 
 
+def with_frozen_b0():
+    model = ln.TwoLayerReLU(5)
+    model.b0.requires_grad_(False)
+    return model
+
+
 def trained(**arguments):
     return lambda: quick(ln.TwoLayerReLU(5), **arguments)
 
@@ -369,9 +377,9 @@ test_bad_input_is_named = refusals(
             "x must be in floating point under InputNoise, got torch.int64",
         ),
         "no compiled penalty": (
-            lambda: quick(ln.MLP([3, 4, 1]), CLOUD, CLOUD[:, 0], penalty=0.1, engine="compiled"),
+            lambda: quick(with_frozen_b0(), penalty=0.1, engine="compiled"),
             ValueError,
-            "MLP has no compiled step with a penalty: use engine='torch', or 'auto'",
+            "TwoLayerReLU has no compiled step with a penalty where parameters are frozen: use engine='torch', or 'auto'",
         ),
         "no compiled model": (
             lambda: quick(Halved(3, 1).double(), CLOUD, CLOUD[:, 0], momentum=0.1, engine="compiled"),
