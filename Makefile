@@ -98,6 +98,7 @@ bench: $(BENCH_TOOLS)/.installed
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.matrix_sensing
 	$(BIN)/python -m benchmarks.penalty
+	$(BIN)/python -m benchmarks.contrasts
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.interpolant
