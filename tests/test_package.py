@@ -141,6 +141,7 @@ def public_calls():
     yield "cloud_in_space", lambda: ln.cloud_in_space(seed=3)._repr_html_()
     yield "how_much_longer", lambda: ln.how_much_longer("batch", 4)._repr_html_()
     yield "live_hand_over", lambda: ln.live_hand_over(level=0.4)._repr_html_()
+    yield "live_motor", lambda: ln.live_motor(noise_std=(0.1, 0.2, 0.3), seed=3)._repr_html_()
     yield "live_plane", lambda: ln.live_plane(width=20, seed=3)._repr_html_()
     yield "live_sensing", lambda: ln.live_sensing(dim=8, seed=3)._repr_html_()
     yield "live_solutions", lambda: ln.live_solutions(prices=(0.5, 0.1))._repr_html_()

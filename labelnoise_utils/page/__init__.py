@@ -6,6 +6,7 @@ from .exploration import Exploration, explore
 from .hand_over import live_hand_over
 from .longer import how_much_longer
 from .methods import recorded_methods
+from .motor import live_motor
 from .network import live_network
 from .plane import live_plane
 from .push import push
@@ -25,6 +26,7 @@ __all__ = [
     "explore",
     "how_much_longer",
     "live_hand_over",
+    "live_motor",
     "live_network",
     "live_plane",
     "live_sensing",

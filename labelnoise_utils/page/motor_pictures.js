@@ -1,0 +1,119 @@
+// The pictures of the motor; pen.js and engine/motor.js stand before this in the same function.
+const REACH = 1.3; // labels' units from the middle of the strips to their ends
+const ROOM_ABOVE = 28;
+const NAMES = ["X₁₁ = |u₁|²", "X₁₂ = u₁·u₂", "X₂₂ = |u₂|²"];
+
+const turnsInWords = (angle) => (angle / (2 * Math.PI)).toFixed(2).replace(/^-(0\.00)$/, "$1").replace("-", "−");
+
+// The rows of U as two hands, with the way of their ends; and as thin black lines where the drift says that they are.
+function drawClock({ pen, width, height }, { theta, trail, expected, rate, lengths, angle, predicted, since }) {
+  const [x0, y0] = [width / 2, (height + ROOM_ABOVE) / 2 - 8];
+  const unit = (Math.min(width, height - ROOM_ABOVE) / 2 - 14) / 1.27;
+  const at = (x, y) => [x0 + unit * x, y0 - unit * y];
+  const circle = (radius) => {
+    pen.beginPath();
+    pen.arc(x0, y0, unit * radius, 0, 2 * Math.PI);
+    [pen.strokeStyle, pen.lineWidth] = ["#ccc", 1];
+    pen.setLineDash([]);
+    pen.stroke();
+  };
+  lengths.forEach(circle);
+  trail.forEach(([a, b, c, d], k) => {
+    const colour = `rgba(213,94,0,${(0.5 * (k + 1)) / trail.length})`;
+    dot(pen, ...at(a, b), colour, 2.2);
+    dot(pen, ...at(c, d), colour, 1.5);
+  });
+  const [a, b, c, d] = theta;
+  line(pen, [at(0, 0), at(a, b)], { colour: NOISE, width: 5 });
+  line(pen, [at(0, 0), at(c, d)], { colour: NOISE, width: 3 });
+  dot(pen, ...at(a, b), NOISE, 6);
+  dot(pen, ...at(c, d), NOISE, 4.5);
+  const [p, q, r, s] = expected;
+  line(pen, [at(p, q), at(0, 0), at(r, s)], { width: 1.2 });
+  for (const end of [at(p, q), at(r, s)]) dot(pen, ...end, "#000", 2.5);
+  dot(pen, x0, y0, "#000", 3);
+  // Where the drift turns it, and how fast: an arrow before the long hand.
+  const from = Math.atan2(q, p);
+  if (Math.abs(rate) > 5e-3) {
+    const angles = Array.from({ length: 25 }, (_, k) => from + (k / 24) * 4 * rate);
+    const path = angles.map((one) => at(1.18 * lengths[0] * Math.cos(one), 1.18 * lengths[0] * Math.sin(one)));
+    line(pen, path, { width: 1.5 });
+    const [[x, y], [bx, by]] = [path[24], path[22]];
+    const way = Math.atan2(y - by, x - bx);
+    line(pen, [2.6, 0, -2.6].map((turn) => (turn ? [x + 8 * Math.cos(way + turn), y + 8 * Math.sin(way + turn)] : [x, y])), { width: 1.5 });
+  }
+  const name = (words, x, y) => text(pen, words, ...at(x, y).map((v, k) => v + (k ? 0 : 12)), { ground: true });
+  name("u₁", a, b);
+  name("u₂", c, d);
+  const row = (colour, thick) => (px, py) => line(pen, [[px - 9, py], [px + 9, py]], { colour, width: thick });
+  legend(pen, [["rows of U under SGD", row(NOISE, 4)], ["predicted", row("#000", 1.2)]], 4, 10);
+  text(pen, `${turnsInWords(angle - since)} turns, predicted ${turnsInWords(predicted - since)}`, 4, height - 10);
+}
+
+// The angle in turns against steps; at each new setting of the noise the prediction starts anew from where the hands are.
+function drawAngle(surface, history) {
+  const { pen, box, height } = surface;
+  const end = roundUp(Math.max(history.at(-1).t, 1000));
+  const turns = history.flatMap(({ angle, predicted }) => [angle, predicted]).map((one) => one / (2 * Math.PI));
+  const [low, high] = [Math.min(-0.25, ...turns), Math.max(0.25, ...turns)];
+  const x = (t) => box.left + (t / end) * (box.right - box.left);
+  const y = (angle) => box.bottom - 6 - ((angle / (2 * Math.PI) - low) / (high - low)) * (box.bottom - box.top - 12);
+  line(pen, [[box.left, y(0)], [box.right, y(0)]], { colour: "#999", dash: [2, 3] });
+  line(pen, history.map(({ t, angle }) => [x(t), y(angle)]), { colour: NOISE, width: 3.5 });
+  for (let k = 0, last = 0; k < history.length; k = last) {
+    for (last = k; last < history.length && history[last].setting === history[k].setting; last++);
+    line(pen, history.slice(k, last).map(({ t, predicted }) => [x(t), y(predicted)]), { width: 1.2 });
+  }
+  const step = Math.max(0.25, roundUp((high - low) / Math.max(2, (height - 70) / 40)));
+  const ticks = [];
+  for (let k = Math.ceil(low / step); k * step <= high; k++) ticks.push([y(2 * Math.PI * k * step), inWords(k * step).replace("-", "−")]);
+  axes(surface, [[x(0), "0"], [x(end / 2), count(end / 2)]], ticks, "steps", "turns");
+  text(pen, count(end), box.right + 4, box.bottom + 13, { align: "right" });
+  const row = (colour, width) => (px, py) => line(pen, [[px - 9, py], [px + 9, py]], { colour, width });
+  legend(pen, [["SGD", row(NOISE, 3.5)], ["drift with brackets", row("#000", 1.2)]], 14, 10);
+}
+
+// Where the strips lie: a row for each label.
+const stripScale = (box) => {
+  const wide = (box.right - box.left) / (2 * REACH);
+  const high = (box.bottom - box.top) / 3;
+  return {
+    x: (value) => (box.left + box.right) / 2 + value * wide,
+    y: (row) => box.top + (row + 0.5) * high,
+    value: (px) => (px - (box.left + box.right) / 2) / wide,
+    row: (py) => Math.floor((py - box.top) / high),
+  };
+};
+const stripBox = (width, height) => ({ left: 96, top: ROOM_ABOVE, right: width - 12, bottom: height - 24 });
+
+// For each label the noise, plus and minus its level, as handles; the misfit of now and of the last steps; what it is predicted to be.
+function drawStrips({ pen, width, height }, { levels, misfits, trail, deviations }) {
+  const box = stripBox(width, height);
+  const scale = stripScale(box);
+  levels.forEach((level, row) => {
+    const y = scale.y(row);
+    line(pen, [[box.left, y], [box.right, y]], { colour: "#ddd" });
+    line(pen, [[scale.x(-level), y], [scale.x(level), y]], { colour: "#999", dash: [2, 3] });
+    for (const { misfits: seen } of trail) dot(pen, scale.x(seen[row]), y, "rgba(213,94,0,.12)", 4);
+    dot(pen, scale.x(misfits[row]), y, NOISE, 5);
+    const reach = 2 * deviations[row];
+    for (const side of [-1, 1]) {
+      line(pen, [[scale.x(side * reach), y - 8], [scale.x(side * reach), y + 8]], { width: 1.5 });
+      handle(pen, scale.x(side * level), y);
+    }
+    text(pen, NAMES[row], 4, y);
+  });
+  for (const value of [-1, -0.5, 0, 0.5, 1]) text(pen, inWords(value).replace("-", "−"), scale.x(value), height - 10, { align: "center" });
+  const bracket = (px, py) => [-6, 6].forEach((by) => line(pen, [[px + by, py - 6], [px + by, py + 6]], { width: 1.5 }));
+  const entries = [["misfit h − y", (px, py) => dot(pen, px, py, NOISE, 5)], ["± 2 s.d., predicted", bracket], ["noise: drag", (px, py) => handle(pen, px, py)]];
+  legend(pen, entries, 4, 10);
+}
+
+function handle(pen, x, y) {
+  pen.beginPath();
+  pen.arc(x, y, 8, 0, 2 * Math.PI);
+  [pen.fillStyle, pen.strokeStyle, pen.lineWidth] = ["#fff", "#0072B2", 2.5];
+  pen.setLineDash([]);
+  pen.fill();
+  pen.stroke();
+}
