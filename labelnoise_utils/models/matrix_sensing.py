@@ -8,12 +8,14 @@ import torch
 
 from ..arguments import as_integer, as_positive
 from ..data import pack_measurements
-from .compiled import jit, prefetch
+from .compiled import inlined, jit, prefetch
 
 Init = Literal["identity", "gaussian"]
 
 NUMBERS_PER_CHUNK = 2**18
 CACHE_LINE = 64
+# Up to this dimension a product of two matrices by plain loops takes less time than the way to BLAS.
+BY_LOOPS = 4
 
 
 class MatrixSensing(torch.nn.Module):
@@ -195,11 +197,26 @@ def _unpack(p, s, following):
         at += d - j
 
 
+@inlined
+def _product(s, u, su):
+    """The product s u of two (d, d) matrices, into su."""
+    d = len(u)
+    if d > BY_LOOPS:
+        np.dot(s, u, su)
+        return
+    for j in range(d):
+        for k in range(d):
+            total = u.dtype.type(0)
+            for m in range(d):
+                total += s[j, m] * u[m, k]
+            su[j, k] = total
+
+
 @jit
 def _step(u, s, su, p, following, target, rate):
     """One step of equation (5) on one example, in place, rate = 2 lr. Returns the residual before the step."""
     _unpack(p, s, following)
-    np.dot(s, u, su)
+    _product(s, u, su)
     # As vectors, in one long loop each: <A, U U^T> = <S U, U> / 2, and the gradient of that is S U.
     theta, gradient, h = u.reshape(-1), su.reshape(-1), u.dtype.type(0)
     for k in range(theta.size):
@@ -263,7 +280,7 @@ def _step_on_batch(u, s, su, packed, x, y, indices, noise, rate):
     residuals = _residuals_times_rows(x, y, indices, noise, upper, total)
     # The mean of the gradients 2 r_i S_i U, as one product.
     _unpack(total, s, total)
-    np.dot(s, u, su)
+    _product(s, u, su)
     for j in range(d):
         for k in range(d):
             u[j, k] -= rate * su[j, k]
