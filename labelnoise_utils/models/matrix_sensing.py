@@ -14,8 +14,8 @@ Init = Literal["identity", "gaussian"]
 
 NUMBERS_PER_CHUNK = 2**18
 CACHE_LINE = 64
-# Up to this dimension a product of two matrices by plain loops takes less time than the way to BLAS.
-BY_LOOPS = 4
+# Up to this dimension a step by plain loops takes less time than the calls and the long loops of a large one.
+SMALL = 4
 
 
 class MatrixSensing(torch.nn.Module):
@@ -197,26 +197,11 @@ def _unpack(p, s, following):
         at += d - j
 
 
-@inlined
-def _product(s, u, su):
-    """The product s u of two (d, d) matrices, into su."""
-    d = len(u)
-    if d > BY_LOOPS:
-        np.dot(s, u, su)
-        return
-    for j in range(d):
-        for k in range(d):
-            total = u.dtype.type(0)
-            for m in range(d):
-                total += s[j, m] * u[m, k]
-            su[j, k] = total
-
-
 @jit
 def _step(u, s, su, p, following, target, rate):
     """One step of equation (5) on one example, in place, rate = 2 lr. Returns the residual before the step."""
     _unpack(p, s, following)
-    _product(s, u, su)
+    np.dot(s, u, su)
     # As vectors, in one long loop each: <A, U U^T> = <S U, U> / 2, and the gradient of that is S U.
     theta, gradient, h = u.reshape(-1), su.reshape(-1), u.dtype.type(0)
     for k in range(theta.size):
@@ -225,6 +210,27 @@ def _step(u, s, su, p, following, target, rate):
     slope = rate * residual
     for k in range(theta.size):
         theta[k] -= slope * gradient[k]
+    return residual
+
+
+@inlined
+def _small_step(u, su, p, target, rate):
+    """As :func:`_step`, for a small U: S U entry by entry from the packed p, without S."""
+    d, at, h = len(u), 0, u.dtype.type(0)
+    su[:] = 0
+    for j in range(d):
+        for m in range(j, d):
+            for k in range(d):
+                su[j, k] += p[at] * u[m, k]
+                su[m, k] += p[at] * u[j, k]
+            at += 1
+    for j in range(d):
+        for k in range(d):
+            h += su[j, k] * u[j, k]
+    residual = u.dtype.type(0.5) * h - target
+    for j in range(d):
+        for k in range(d):
+            u[j, k] -= rate * residual * su[j, k]
     return residual
 
 
@@ -280,7 +286,7 @@ def _step_on_batch(u, s, su, packed, x, y, indices, noise, rate):
     residuals = _residuals_times_rows(x, y, indices, noise, upper, total)
     # The mean of the gradients 2 r_i S_i U, as one product.
     _unpack(total, s, total)
-    _product(s, u, su)
+    np.dot(s, u, su)
     for j in range(d):
         for k in range(d):
             u[j, k] -= rate * su[j, k]
@@ -295,7 +301,9 @@ def _sgd(u, x, y, indices, noise, lr, frozen):
     packed = np.empty((2, x.shape[1]), u.dtype)
     rate = u.dtype.type(2 * lr / batch_size)
     for t in range(steps):
-        if batch_size == 1:
+        if batch_size == 1 and len(u) <= SMALL:
+            residual = np.float64(_small_step(u, su, x[indices[t, 0]], y[indices[t, 0]] + noise[t, 0], rate))
+        elif batch_size == 1:
             i, following = indices[t, 0], indices[min(t + 1, steps - 1), 0]
             residual = np.float64(_step(u, s, su, x[i], x[following], y[i] + noise[t, 0], rate))
         else:
