@@ -5,6 +5,9 @@ from .cloud import ornstein_uhlenbeck, stationary_variance
 from .expansion import expanded_sgd, update_terms
 from .flow import effective_flow
 from .geometry import Linearization, linearize, project_to_zero_error
+from .minima import project_to_minimum
+from .residual_flow import residual_flow
+from .residuals import residual_drift
 from .tangent import drift, is_non_repellent, tangential_curvature, tangential_gradient
 from .unequal import ornstein_uhlenbeck_cloud, stationary_covariance
 
@@ -17,7 +20,10 @@ __all__ = [
     "linearize",
     "ornstein_uhlenbeck",
     "ornstein_uhlenbeck_cloud",
+    "project_to_minimum",
     "project_to_zero_error",
+    "residual_drift",
+    "residual_flow",
     "stationary_covariance",
     "stationary_variance",
     "tangential_curvature",
