@@ -113,5 +113,5 @@ def bend(model: torch.nn.Module, x: Inputs, aims: torch.Tensor) -> torch.Tensor:
         jacobian, _ = jacobian_of(h, x, graph=True)
         if not jacobian.requires_grad:
             return torch.zeros_like(aims[0])
-        slopes = torch.autograd.grad((jacobian * aims).sum(), [*h.parameters.values()], materialize_grads=True)
+        slopes = torch.autograd.grad((jacobian * aims.clone()).sum(), [*h.parameters.values()], materialize_grads=True)
     return torch.cat([slope.to_dense().reshape(-1) for slope in slopes])

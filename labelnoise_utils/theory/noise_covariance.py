@@ -44,12 +44,12 @@ def noise_covariance(noise: LabelNoise, n: int, outputs: int, batch_size: int | 
     check_noise(noise)
     if batch_size is not None:
         batch_size = as_integer("batch_size", batch_size, 1)
-    given, rows = getattr(noise, "covariance", None), n * outputs
+    given, rows = noise.covariance, n * outputs
     if given is None:
         whole, one_vector = np.diag(_variances(noise.std, n, outputs).reshape(rows)), False
     else:
         whole, one_vector = _whole(given, n, outputs)
-    whole = torch.from_numpy(whole)
+    whole = torch.tensor(whole)
     if batch_size is None:
         return whole / n
     if not one_vector:
@@ -70,7 +70,7 @@ def check_noise(noise: object) -> None:
 
 def equal_std(noise: LabelNoise) -> float | None:
     """The one standard deviation of all labels, or None where they may differ or depend on each other."""
-    if getattr(noise, "covariance", None) is None and np.ndim(noise.std) == 0:
+    if noise.covariance is None and np.ndim(noise.std) == 0:
         return float(noise.std)
     return None
 
