@@ -2,7 +2,7 @@
 // motor_pictures.js stand before this in the same function.
 const LEVELS = ["noise_11", "noise_12", "noise_22"]; // names of the sliders
 const TRAIL = 150; // looks at U that are kept
-const SLOW = 5e-3; // radians a step by lr^2: a rate below it is none to speak of
+const CANCELS = 0.02; // a rate below this part of what the three labels would add up to is none to speak of
 
 function makeMotorScene(root, settings, controls) {
   const { lr, u, pace, horizon } = settings;
@@ -95,25 +95,30 @@ function makeMotorScene(root, settings, controls) {
     const angle = motor.angle;
     if (one) drawClock(one, { theta: motor.theta, trail, expected: turned(start, predicted()), rate, lengths, angle, predicted: predicted(), since: since.angle });
     if (two) drawAngle(two, [...run.history, { t: motor.t, angle, predicted: predicted(), setting: run.setting }]);
-    if (three) drawStrips(three, { levels, misfits: motor.misfits(), trail: run.trail, deviations: deviations(), law });
+    if (three) drawStrips(three, { levels, misfits: motor.misfits(), trail: run.trail, deviations: deviations() });
   };
 
+  const turnsNow = () => {
+    const { motor, since } = run;
+    return `${turnsInWords(motor.angle - since.angle)} turns since the noise was set, predicted ${turnsInWords(predicted() - since.angle)}`;
+  };
   const words = () => {
     const { motor, levels, rate, since, law } = run;
-    const at = `Step ${count(motor.t)}. `;
-    const [steps, done, expected] = [motor.t - since.t, motor.angle - since.angle, predicted() - since.angle];
-    const turns = `${turnsInWords(done)} turns since the noise was set, predicted ${turnsInWords(expected)}`;
-    const level = `Reg is ${law.reg.toFixed(2)} at every fit, weighted reg ${inside(law.weights, squaresOf(levels)).toFixed(2)}: there is nothing to descend.`;
+    const [at, turns] = [`Step ${count(motor.t)}. `, turnsNow()];
+    const squares = squaresOf(levels);
+    const weighted = inside(law.weights, squares).toFixed(2);
+    const end = isOver() ? " It stops here; Start begins anew." : "";
+    const level = `Reg is ${law.reg.toFixed(2)} at every fit, weighted reg ${weighted}: there is nothing to descend.${end}`;
     if (levels.every((one) => one === 0)) return `${at}No noise: what is left of the misfits is fitted away, and U is at rest.`;
     if (levels.every((one) => one === levels[0])) return `${at}Equal noise: no drift, the hands wander by chance, ${turns}. ${level}`;
-    if (Math.abs(rate) < SLOW) return `${at}Unequal noise whose pushes nearly cancel, ${turns}. ${level}`;
+    if (Math.abs(rate) < CANCELS * inside(squares, law.rates.map(Math.abs))) return `${at}Unequal noise whose pushes nearly cancel, ${turns}. ${level}`;
+    const [steps, done, expected] = [motor.t - since.t, motor.angle - since.angle, predicted() - since.angle];
     const way = rate > 0 ? "forwards" : "backwards";
     const size = Math.abs(rate).toFixed(3);
     // Before a quarter of a turn is due, what chance does to the angle would be most of a measured rate.
     const measured = ((Math.sign(rate) * done) / (steps * lr * lr)).toFixed(3);
     const speed = Math.abs(expected) < Math.PI / 2 ? `predicted ${size} lr² radians a step` : `${measured} lr² radians a step, predicted ${size}`;
-    const end = isOver() ? " It stops here; Start begins anew." : "";
-    return `${at}Turning ${way}, ${speed}: ${turns}. ${level}${end}`;
+    return `${at}Turning ${way}, ${speed}: ${turns}. ${level}`;
   };
   const isOver = () => run.motor.t - run.since.t >= horizon;
 
@@ -121,8 +126,8 @@ function makeMotorScene(root, settings, controls) {
     restart, change, advance, draw, words, isOver,
     pace: paceNow,
     labels: () => {
-      const { motor, levels, since } = run;
-      const turns = `${turnsInWords(motor.angle - since.angle)} turns since the noise was set, predicted ${turnsInWords(predicted() - since.angle)}`;
+      const { motor, levels } = run;
+      const turns = turnsNow();
       return [
         `The two rows of U as hands of a clock at step ${count(motor.t)}, and in black where the drift says that they are: ${turns}.`,
         `The angle of the hands in turns against steps, and the predicted one as a thin line: ${turns}.`,

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from ..arguments import as_between, as_count, as_positive
 from .controls import as_text
 from .stage import LiveFigure, buttons, canvas, live_figure, slider, speed_slider
@@ -20,14 +22,16 @@ PRESETS = {
 PER_FRAME, HORIZON, MOST_STEPS = 0.128, 1000, 20_000
 
 
-def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: float = 0.004, seed: int = 0) -> LiveFigure:
+def live_motor(
+    *, noise_std: Sequence[float] | torch.Tensor = PRESETS["Most on X₁₁"], lr: float = 0.003, seed: int = 0
+) -> LiveFigure:
     r"""Let label noise turn a matrix among its fits for ever, with the noise of each label under the reader's hand.
 
-    The model is ``MatrixSensing(2)``: ``X = U U^T`` with U (2, 2), and the labels are X_11, X_12 and X_22. So the lengths of the
-    rows of U and the angle between them are given, and a common rotation is free: two hands of a clock. The fits are the circle
+    The model is ``MatrixSensing(2)``, ``X = U U^T``, and the labels are X_11, X_12 and X_22. So the lengths of the rows of U
+    and the angle between them are given, and a common rotation is free: two hands of a clock. The fits are the circle
     ``U_0 R(phi)``, and a second one of mirror images. ``reg`` is the same at each of them, and so is the weighted reg
     ``(1/n) sum_i sigma_i^2 |grad h_i|^2``; yet, where the levels sigma_i differ, each step turns U on average by
-    ``lr^2 v . (U J) / |U|^2``, J a quarter turn and v the drift by lr^2, of which only the Lie brackets of the gradients are left:
+    ``lr^2 v . (U J) / |U|^2``. J is a quarter turn, and v the drift, of which only Lie brackets of the gradients are left:
 
         v = -(2/n) P sum_ai (M K)_ai H_i g_a,  K = (g_a . g_b),  K M + M K = 2 diag(sigma^2)
 
@@ -35,7 +39,7 @@ def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: f
 
     The step is ``theta <- theta - lr grad (h_i - y_i - Z_i)^2`` with i uniform and Z_i plus or minus sigma_i; after a slow
     beginning some thousands are made in each frame. Orange is SGD, thin black lines are predictions, which start where the
-    hands are when the noise is set. To first order in lr they are right: by a few per cent at the default lr.
+    hands are when the noise is set. To first order in lr they are right: within a few per cent at the default lr.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside. A run is
     reproducible; what is chosen stands in the address, from where it can be sent.
@@ -55,7 +59,7 @@ def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: f
     Source: ours; chapter "Give every label its own noise".
 
     >>> live_motor()
-    A matrix that label noise turns among its fits: noise (0.9, 0.2, 0.2) on the labels X11, X12, X22, lr = 0.004
+    A matrix that label noise turns among its fits: noise (0.9, 0.2, 0.2) on the labels X11, X12, X22, lr = 0.003
     """
     levels = _as_levels(noise_std)
     lr = as_between("lr", as_positive("lr", lr), 0, 0.01)
@@ -79,8 +83,8 @@ def live_motor(*, noise_std: Sequence[float] = PRESETS["Most on X₁₁"], lr: f
 <option value="reflections">mirror images</option></select></label><span></span>
 {speed_slider()}
 </div>
-<p class="labelnoise-hint">Drag the blue circles, or move the sliders, while it runs. The arrow before the long hand is the
-predicted way and speed. The mirror images turn the other way.</p>"""
+<p class="labelnoise-hint">Drag the blue circles, or move the sliders, while it runs. Black is predicted: the hands, the spread
+of the misfits, and by the arrow the way and the speed. The mirror images turn the other way.</p>"""
     text = (
         f"A matrix that label noise turns among its fits: noise ({', '.join(map(as_text, levels))}) "
         f"on the labels X11, X12, X22, lr = {as_text(lr)}"
@@ -112,9 +116,9 @@ predicted way and speed. The mirror images turn the other way.</p>"""
     )
 
 
-def _as_levels(noise_std: Sequence[float]) -> tuple[float, ...]:
+def _as_levels(noise_std: Sequence[float] | torch.Tensor) -> tuple[float, ...]:
     try:
-        levels = tuple(noise_std)
+        levels = tuple(noise_std.tolist() if isinstance(noise_std, torch.Tensor) else noise_std)
     except TypeError:
         raise TypeError(f"noise_std must be a sequence of three numbers, got {noise_std!r}") from None
     if len(levels) != len(SLIDERS):

@@ -8,7 +8,7 @@ const turnsInWords = (angle) => (angle / (2 * Math.PI)).toFixed(2).replace(/^-(0
 // The rows of U as two hands, with the way of their ends; and as thin black lines where the drift says that they are.
 function drawClock({ pen, width, height }, { theta, trail, expected, rate, lengths, angle, predicted, since }) {
   const [x0, y0] = [width / 2, (height + ROOM_ABOVE) / 2 - 8];
-  const unit = (Math.min(width, height - ROOM_ABOVE) / 2 - 14) / 1.27;
+  const unit = (Math.min(width, height - ROOM_ABOVE) / 2 - 8) / 1.17;
   const at = (x, y) => [x0 + unit * x, y0 - unit * y];
   const circle = (radius) => {
     pen.beginPath();
@@ -36,15 +36,21 @@ function drawClock({ pen, width, height }, { theta, trail, expected, rate, lengt
   const from = Math.atan2(q, p);
   if (Math.abs(rate) > 5e-3) {
     const angles = Array.from({ length: 25 }, (_, k) => from + (k / 24) * 4 * rate);
-    const path = angles.map((one) => at(1.18 * lengths[0] * Math.cos(one), 1.18 * lengths[0] * Math.sin(one)));
+    const path = angles.map((one) => at(1.12 * lengths[0] * Math.cos(one), 1.12 * lengths[0] * Math.sin(one)));
     line(pen, path, { width: 1.5 });
     const [[x, y], [bx, by]] = [path[24], path[22]];
     const way = Math.atan2(y - by, x - bx);
     line(pen, [2.6, 0, -2.6].map((turn) => (turn ? [x + 8 * Math.cos(way + turn), y + 8 * Math.sin(way + turn)] : [x, y])), { width: 1.5 });
   }
-  const name = (words, x, y) => text(pen, words, ...at(x, y).map((v, k) => v + (k ? 0 : 12)), { ground: true });
-  name("u₁", a, b);
-  name("u₂", c, d);
+  // Each hand's name beside its middle, on the side away from the other hand.
+  const side = p * s - q * r > 0 ? 1 : -1;
+  const name = (words, [x, y], way) => {
+    const [px, py] = at(0.55 * x, 0.55 * y);
+    const by = (13 * way) / Math.hypot(x, y);
+    text(pen, words, px - by * y, py - by * x, { align: "center", ground: true });
+  };
+  name("u₁", [a, b], -side);
+  name("u₂", [c, d], side);
   const row = (colour, thick) => (px, py) => line(pen, [[px - 9, py], [px + 9, py]], { colour, width: thick });
   legend(pen, [["rows of U under SGD", row(NOISE, 4)], ["predicted", row("#000", 1.2)]], 4, 10);
   text(pen, `${turnsInWords(angle - since)} turns, predicted ${turnsInWords(predicted - since)}`, 4, height - 10);
@@ -105,7 +111,7 @@ function drawStrips({ pen, width, height }, { levels, misfits, trail, deviations
   });
   for (const value of [-1, -0.5, 0, 0.5, 1]) text(pen, inWords(value).replace("-", "−"), scale.x(value), height - 10, { align: "center" });
   const bracket = (px, py) => [-6, 6].forEach((by) => line(pen, [[px + by, py - 6], [px + by, py + 6]], { width: 1.5 }));
-  const entries = [["misfit h − y", (px, py) => dot(pen, px, py, NOISE, 5)], ["± 2 s.d., predicted", bracket], ["noise: drag", (px, py) => handle(pen, px, py)]];
+  const entries = [["misfit h − y", (px, py) => dot(pen, px, py, NOISE, 5)], ["± 2 s.d.", bracket], ["noise", (px, py) => handle(pen, px, py)]];
   legend(pen, entries, 4, 10);
 }
 

@@ -13,11 +13,12 @@ import labelnoise_utils as ln
 FIGURES = {
     "units": ln.live_units,
     "sensing": ln.live_sensing,
+    "motor": ln.live_motor,
     "network": ln.live_network,
     "longer": ln.how_much_longer,
     "longer-relu": lambda **settings: ln.how_much_longer("lr", 0.5, model="relu", **settings),
 }
-RUNNING = ("units", "sensing")
+RUNNING = ("units", "sensing", "motor")
 STEPS = "(root) => root.advance(0).t"
 
 
