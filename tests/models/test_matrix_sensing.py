@@ -116,7 +116,10 @@ def step_by_autograd(model, x, y, indices, noise, lr):
 class TestCompiledStep:
     @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-4)])
     @pytest.mark.parametrize("packed", [False, True])
-    @pytest.mark.parametrize("dim, batch_size", [(1, 1), (1, 6), (2, 3), (7, 1), (7, 2), (7, 5), (7, 8), (40, 1), (40, 30)])
+    @pytest.mark.parametrize(
+        "dim, batch_size",
+        [(1, 1), (1, 6), (2, 1), (2, 3), (4, 1), (5, 1), (7, 1), (7, 2), (7, 5), (7, 8), (40, 1), (40, 30)],
+    )
     def test_is_autograds(self, dim, batch_size, packed, dtype, tolerance):
         """Relative to what the step adds, on examples drawn with replacement, so that some come twice."""
         rng = np.random.default_rng(dim + batch_size)
