@@ -8,7 +8,7 @@ BIN := .venv/bin
 HTML := _build/html
 
 # Those that take longest first, so that no core is left waiting for them at the end.
-LONGEST := $(foreach number,12 06 07 22 21 13 03 05 11 25 09 15 08 10,$(wildcard notebooks/$(number)_*.ipynb))
+LONGEST := $(foreach number,12 06 07 22 16 17 18 19 21 13 03 05 11 25 09 15 08 10,$(wildcard notebooks/$(number)_*.ipynb))
 NOTEBOOKS := $(LONGEST) $(filter-out $(LONGEST),$(wildcard notebooks/*.ipynb))
 PACKAGE := $(shell find labelnoise_utils -type f -not -path '*/__pycache__/*')
 TEXT_NOTEBOOKS := $(shell grep -l '^file_format: mystnb' book/*.md)
