@@ -1,24 +1,21 @@
 """The path without noise: gradient flow of the loss plus the regularizer that label noise adds to it."""
 
-import copy
-import itertools
-import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from scipy.integrate import solve_ivp
 from torch.nn.utils import parameters_to_vector
 
-from ..arguments import as_integer, as_nonnegative, as_positive
+from ..arguments import as_nonnegative, as_positive
 from ..regularizer import implicit_regularizer
 from ..regularizer.ghost import NotCoveredError
 from ..regularizer.gradients import NUMBERS_PER_CHUNK, h_and_sq_norms
-from ..regularizer.hypothesis import attributes_kept, parameters_kept, set_parameters, trainable, twice_differentiable
-from ..regularizer.snapshots import loss_and_reg
+from ..regularizer.hypothesis import attributes_kept, set_parameters, trainable, twice_differentiable
 from ..sgd.job import Job, prepare
 from ..sgd.noise import LabelNoise
 from ..sgd.run import Run
+from .noise_covariance import check_noise, equal_std
+from .solver import check_float64, follow
+from .unequal_flow import unequal_fields
 
 
 def effective_flow(
@@ -27,8 +24,9 @@ def effective_flow(
     y: torch.Tensor,
     *,
     lr: float,
-    noise_std: float,
     steps: int,
+    noise_std: float | None = None,
+    noise: LabelNoise | None = None,
     batch_size: int | None = 1,
     record: int | Sequence[int] = 200,
     rtol: float = 1e-6,
@@ -38,6 +36,9 @@ def effective_flow(
     r"""Follow the flow that label-noise SGD follows on average, from the model's parameters, in place.
 
     ``d theta / d t = -lr grad [ (1/n) sum_i (h(x_i) - y_i)^2 + (lr noise_std^2 / batch_size) reg ]``, t counted in SGD steps.
+
+    Where the noise differs from label to label, the second term is ``-lr^2 (2 / n) sum_a H_a J^T (M K)_a``, which is the
+    :func:`drift` before it is projected: the gradient of the :func:`weighted_regularizer`, and Lie brackets.
 
     The two terms live on time scales ``1 / lr`` and ``1 / lr^2``, so the equation is stiff: scipy's LSODA solves it with
     steps that grow with the smoothness of the path, not with ``steps``. It costs a few hundred to a few thousand
@@ -51,8 +52,9 @@ def effective_flow(
         x: (n, ...), the inputs.
         y: of the shape of ``model(x)``, the labels.
         lr: learning rate of the SGD to be followed, > 0.
-        noise_std: standard deviation of its label noise, >= 0; 0 is gradient flow of the loss.
         steps: of SGD, how far to go, >= 1.
+        noise_std: standard deviation of its label noise, >= 0, equal for all labels; 0 is gradient flow of the loss.
+        noise: in its place, any :class:`LabelNoise`.
         batch_size: examples per step of SGD; None is all of them.
         record: how many log-spaced snapshots, or the step numbers themselves, as in :func:`train`.
         rtol: relative tolerance of a step of the solver.
@@ -64,69 +66,25 @@ def effective_flow(
         A :class:`Run` whose engine is "flow"; its ``step`` counts SGD steps.
 
     Raises:
-        TypeError: if an argument has the wrong type.
+        TypeError: if an argument has the wrong type, or not exactly one of ``noise_std`` and ``noise`` is given.
         ValueError: as in :func:`train`, or if the parameters are not float64.
         ArithmeticError: if the solver gives up or needs more evaluations than allowed; the model is left as it was.
 
     Source: the informal statement after Theorem 1, with the variance in place of the standard deviation.
     """
-    noise, rtol, atol = LabelNoise(as_nonnegative("noise_std", noise_std)), as_positive("rtol", rtol), as_positive("atol", atol)
+    if (noise_std is None) == (noise is None):
+        raise TypeError("effective_flow needs exactly one of noise_std, a number, and noise, a LabelNoise")
+    noise = LabelNoise(as_nonnegative("noise_std", noise_std)) if noise is None else noise
+    check_noise(noise)
+    rtol, atol = as_positive("rtol", rtol), as_positive("atol", atol)
     job = prepare(model, x, y, lr=lr, steps=steps, noise=noise, batch_size=batch_size, record=record)
-    parameters = list(trainable(model).values())
-    for p in parameters:
-        if p.dtype != torch.float64:
-            raise ValueError(f"effective_flow needs a float64 model, got {p.dtype}: call model.double() first")
-    coefficient = job.lr * noise_std**2 / (job.batch_size or len(job.x))
-    template = copy.deepcopy(model)
-    count = sum(p.numel() for p in parameters)
-    limit = 100 * (count + 50) if max_evaluations is None else as_integer("max_evaluations", max_evaluations, 1)
-    evaluations = itertools.count(1)
-
-    fields = _fields(model, job, coefficient)
-
-    def counted(t: float, rows: np.ndarray) -> np.ndarray:
-        for _ in rows:
-            if next(evaluations) > limit:
-                raise ArithmeticError(
-                    f"the flow got to step {t:.4g} of {steps} in {limit} evaluations of the field, the most that are allowed."
-                    " A field that jumps, as that of a ReLU network, can need ever smaller steps: take a smooth activation;"
-                    " else raise max_evaluations, or rtol"
-                )
-        return fields(torch.from_numpy(rows)).numpy()
-
-    def field(t: float, theta: np.ndarray) -> np.ndarray:
-        return counted(t, theta[None])[0]
-
-    def jacobian(t: float, theta: np.ndarray) -> np.ndarray:
-        # Forward differences, each as wide as half of the digits of its parameter.
-        widths = np.finfo(float).eps ** 0.5 * np.maximum(1, np.abs(theta))
-        rows = counted(t, np.vstack([theta, theta + np.diag(widths)]))
-        return ((rows[1:] - rows[0]) / widths[:, None]).T
-
-    began = time.perf_counter()
-    start = parameters_to_vector(parameters).detach().numpy().copy()
-    moments = np.union1d(job.record, [steps])
-    settings = dict(method="LSODA", t_eval=moments, rtol=rtol, atol=atol, jac=jacobian)
-    with parameters_kept(model), attributes_kept(model), twice_differentiable(model):
-        solution = solve_ivp(field, (0, steps), start, **settings)
-    if not solution.success:
-        raise ArithmeticError(f"the solver gave up before step {steps}: {solution.message}")
-    theta = solution.y.T.copy()
-    set_parameters(model, torch.from_numpy(theta[-1]))
-    seconds = time.perf_counter() - began
-    theta = theta[np.isin(moments, job.record)]
-    loss, reg = loss_and_reg(template, torch.from_numpy(theta), job.x, job.y)
-    return Run(
-        step=job.record,
-        loss=loss.numpy(),
-        reg=reg.numpy(),
-        theta=theta,
-        steps=steps,
-        engine="flow",
-        seconds=seconds,
-        interrupted=False,
-        model=template,
-    )
+    check_float64(model, "effective_flow")
+    std = equal_std(noise)
+    if std is None:
+        fields = unequal_fields(model, job)
+    else:
+        fields = _fields(model, job, job.lr * std**2 / (job.batch_size or len(job.x)))
+    return follow(job, fields, rtol=rtol, atol=atol, max_evaluations=max_evaluations)
 
 
 def _fields(model: torch.nn.Module, job: Job, coefficient: float) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -28,11 +28,13 @@ class Linearization:
         gamma: (r,), the positive eigenvalues of ``(1/n) jacobian^T jacobian``, largest first; their sum is reg.
         normal: (p, r), their orthonormal eigenvectors. All directions orthogonal to them are tangent: h does not change along
             them, to first order.
+        examples: n; the Jacobian has n k rows.
     """
 
     jacobian: torch.Tensor
     gamma: torch.Tensor
     normal: torch.Tensor
+    examples: int
 
     def project_tangent(self, vector: torch.Tensor) -> torch.Tensor:
         """The part of a vector (p,), or of each row of (m, p), that lies in the tangent space.
@@ -89,15 +91,28 @@ def linearize(
         tol = as_number("tol", tol)
         if not 0 <= tol < 1:
             raise ValueError(f"tol must be in [0, 1), got {tol:g}")
-    jacobian, n = _jacobian(Hypothesis(model, trainable(model), output), x, inputs)
+    jacobian, n = jacobian_of(Hypothesis(model, trainable(model), output), x, inputs)
     _, sizes, directions = torch.linalg.svd(jacobian, full_matrices=False)
     tol = max(jacobian.shape) * torch.finfo(jacobian.dtype).eps if tol is None else tol
     rank = int((sizes > tol * sizes[:1]).sum())
-    return Linearization(jacobian, sizes[:rank].square() / n, directions[:rank].T)
+    return Linearization(jacobian, sizes[:rank].square() / n, directions[:rank].T, n)
 
 
-def _jacobian(h: Hypothesis, x: Inputs, inputs: Callable | None = None) -> tuple[torch.Tensor, int]:
-    """dh/dtheta (n k, p), and n."""
+def jacobian_of(h: Hypothesis, x: Inputs, inputs: Callable | None = None, *, graph: bool = False) -> tuple[torch.Tensor, int]:
+    """The Jacobian dh/dtheta, by one backward pass for each example and output.
+
+    Args:
+        h: the hypothesis.
+        x: as in :func:`linearize`.
+        inputs: as there.
+        graph: keep the graph of autograd, so that the Jacobian can be differentiated.
+
+    Returns:
+        (n k, p), and n.
+
+    Raises:
+        ValueError: as in :func:`linearize`.
+    """
     with gradients_possible():
         parts = [*batches(x, inputs, next(iter(h.parameters.values())))]
         for part in parts:
@@ -122,9 +137,13 @@ def _jacobian(h: Hypothesis, x: Inputs, inputs: Callable | None = None) -> tuple
                 rows.append(h_i.new_zeros(len(h_i), count))
                 continue
             for output in outputs:
-                slopes = torch.autograd.grad(output, [*h.parameters.values()], retain_graph=True, materialize_grads=True)
-                rows.append(torch.cat([slope.to_dense().reshape(-1) for slope in slopes])[None])
-    jacobian = torch.cat(rows)
+                slopes = torch.autograd.grad(
+                    output, [*h.parameters.values()], retain_graph=True, create_graph=graph, materialize_grads=True
+                )
+                with torch.set_grad_enabled(graph):
+                    rows.append(torch.cat([slope.to_dense().reshape(-1) for slope in slopes])[None])
+    with torch.set_grad_enabled(graph):
+        jacobian = torch.cat(rows)
     if not jacobian.isfinite().all():
         raise ValueError("the Jacobian of the model is not finite: h has an infinite slope at these parameters")
     return jacobian, n
@@ -175,7 +194,7 @@ def project_to_zero_error(
         size = error.abs().max()
         if size <= tol:
             return step
-        jacobian, _ = _jacobian(h, x)
+        jacobian, _ = jacobian_of(h, x)
         theta = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach()
         move = torch.linalg.pinv(jacobian) @ error
         before = error.norm()

@@ -2,11 +2,14 @@
 
 import torch
 
-from ..arguments import as_nonnegative
+from ..arguments import as_nonnegative, as_positive
 from ..regularizer import implicit_regularizer
 from ..regularizer.hypothesis import attributes_kept, gradients_possible, trainable, twice_differentiable
+from ..sgd.noise import LabelNoise
+from .brackets import bracket_drift
 from .cloud import settings
 from .geometry import errors, linearize
+from .noise_covariance import check_noise, equal_std
 
 
 def tangential_gradient(model: torch.nn.Module, x: torch.Tensor, *, tol: float | None = None) -> torch.Tensor:
@@ -84,29 +87,56 @@ def _gradient_of_reg(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def drift(
-    model: torch.nn.Module, x: torch.Tensor, *, lr: float, noise_std: float, batch_size: int = 1, tol: float | None = None
+    model: torch.nn.Module,
+    x: torch.Tensor,
+    *,
+    lr: float,
+    noise_std: float | None = None,
+    noise: LabelNoise | None = None,
+    batch_size: int | None = 1,
+    tol: float | None = None,
 ) -> torch.Tensor:
-    """Mean movement of the parameters per step along the zero-error manifold, to leading order.
+    r"""Mean movement of the parameters per step along the zero-error manifold, to leading order.
 
-    ``-lr^2 noise_std^2 / batch_size * P grad reg``, where P projects onto the tangent space.
+    For equal noise ``-lr^2 noise_std^2 / batch_size * P grad reg``, where P projects onto the tangent space.
+
+    Where the noise differs from label to label, or depends on each other's, let ``g_a`` be the gradient of label a and
+    ``H_a`` its Hessian, J the rows ``g_a``, ``K = J J^T`` with eigenvalues kappa, and S the covariance of the noise as a step
+    feels it. The cloud is ``lr J^T M J`` with ``K M + M K = 2 S`` (:func:`stationary_covariance`), and the drift
+
+    ``-(2 lr^2 / n) P sum_a H_a J^T (M K)_a  =  -lr^2 P grad W  -  (2 lr^2 / n) sum_{a<b} A_ab P [g_a, g_b]``.
+
+    W is the :func:`weighted_regularizer`, ``A = M K - S`` is antisymmetric, ``A_ab = S_ab (kappa_b - kappa_a) / (kappa_a +
+    kappa_b)`` in the eigenbasis of K, and ``[g_a, g_b] = H_b g_a - H_a g_b`` is the Lie bracket of two gradient fields. The
+    brackets drop out where K and S commute, as for equal noise or a single label; else the drift is in general no gradient.
 
     Args:
         model: at a point with zero training error.
         x: (n, ...), the inputs.
         lr: learning rate, > 0.
-        noise_std: standard deviation of the label noise, >= 0.
-        batch_size: examples per step, each with its own noise.
+        noise_std: standard deviation of equal label noise, >= 0.
+        noise: in its place, any :class:`LabelNoise`.
+        batch_size: examples per step, each with its own noise; None, the full batch, only with ``noise``.
         tol: of the rank, as in :func:`linearize`.
 
     Returns:
         (p,), in units of the parameters per step.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if a number is out of range, or as in :func:`linearize`.
+        TypeError: if an argument has the wrong type, or not exactly one of ``noise_std`` and ``noise`` is given.
+        ValueError: if a number is out of range, the noise has another shape than the labels, or as in :func:`linearize`.
 
-    Source: Lemma 8, whose sum over k is half the derivative of reg.
+    Source: Lemma 8, whose sum over k is half the derivative of reg. For unequal noise ours: the drift of Katzenberger (1991),
+    which Li, Wang and Arora (2022, arXiv 2110.06914) brought to SGD, written out for label noise.
     """
+    if (noise_std is None) == (noise is None):
+        raise TypeError("drift needs exactly one of noise_std, a number, and noise, a LabelNoise")
+    if noise is not None:
+        lr = as_positive("lr", lr)
+        check_noise(noise)
+        noise_std = equal_std(noise)
+        if noise_std is None or batch_size is None:
+            return bracket_drift(model, x, lr, noise, batch_size, tol)
     lr, noise_std, batch_size = settings(lr, noise_std, batch_size)
     return -(lr**2) * noise_std**2 / batch_size * tangential_gradient(model, x, tol=tol)
 

@@ -1,0 +1,145 @@
+"""Minima of the mean squared error that have residuals: the loss to second order, and the way to such a point."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..arguments import as_integer, as_positive, as_tensor
+from ..regularizer.hypothesis import (
+    Hypothesis,
+    attributes_kept,
+    gradients_possible,
+    set_parameters,
+    trainable,
+    twice_differentiable,
+)
+from ..regularizer.inputs import Inputs, batches
+from .geometry import errors, jacobian_of
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """Half the mean squared error at the parameters, ``f = (1/2n) sum_i |h_i - y_i|^2``, as autograd sees it.
+
+    Attributes:
+        value: f, without a graph.
+        gradient: (p,), with its graph, if f has one that can be differentiated.
+        parameters: of the model.
+    """
+
+    value: float
+    gradient: torch.Tensor
+    parameters: list[torch.Tensor]
+
+    def hessian(self) -> torch.Tensor:
+        """The Hessian of f, (p, p), by a backward pass for each parameter."""
+        rows = torch.stack([self.derivative(slope) for slope in self.gradient.unbind()])
+        return (rows + rows.T) / 2
+
+    def along(self, directions: torch.Tensor) -> torch.Tensor:
+        """The third derivative of f along directions (p, r), twice each, summed: ``sum_c D^3 f[q_c, q_c, .]``, (p,)."""
+        total = torch.zeros_like(self.gradient).detach()
+        for q in directions.T:
+            total = total + self.derivative(self.derivative(self.gradient @ q, graph=True) @ q)
+        return total
+
+    def derivative(self, of: torch.Tensor, *, graph: bool = False) -> torch.Tensor:
+        """The gradient of a scalar in the parameters, (p,), zeros where it has none."""
+        if not of.requires_grad:
+            return torch.zeros_like(self.gradient).detach()
+        slopes = torch.autograd.grad(of, self.parameters, retain_graph=True, create_graph=graph, materialize_grads=True)
+        with torch.set_grad_enabled(graph):
+            return torch.cat([slope.to_dense().reshape(-1) for slope in slopes])
+
+
+def loss_at(model: torch.nn.Module, x: Inputs, y: torch.Tensor) -> Loss:
+    """The loss at the model's parameters; to be used within ``twice_differentiable``.
+
+    Args:
+        model: the hypothesis, its arguments checked before.
+        x: (n, ...), the inputs.
+        y: of the shape of ``model(x)``, the labels.
+
+    Returns:
+        The loss.
+    """
+    h = Hypothesis(model, trainable(model))
+    parameters = [*h.parameters.values()]
+    with gradients_possible(), torch.enable_grad(), attributes_kept(model):
+        examples = next(batches(x, None, parameters[0]))
+        values = h(examples)
+        f = (values - as_tensor("y", y, parameters[0]).to(values)).square().sum() / (2 * len(examples))
+        if not f.requires_grad:
+            return Loss(f.item(), torch.cat([torch.zeros_like(p).reshape(-1) for p in parameters]).detach(), parameters)
+        slopes = torch.autograd.grad(f, parameters, create_graph=True, materialize_grads=True)
+        return Loss(f.item(), torch.cat([slope.to_dense().reshape(-1) for slope in slopes]), parameters)
+
+
+def forces(model: torch.nn.Module, x: Inputs, y: torch.Tensor) -> torch.Tensor:
+    """What each example pulls with, ``sum_o r_io grad h_io`` with r the residual h - y, (n, p).
+
+    Args:
+        model: the hypothesis.
+        x: (n, ...), the inputs.
+        y: of the shape of ``model(x)``, the labels.
+
+    Returns:
+        (n, p); the mean is the gradient of half the mean squared error.
+    """
+    residuals = errors(model, x, y)
+    jacobian, n = jacobian_of(Hypothesis(model, trainable(model)), x)
+    return (residuals.to(jacobian)[:, None] * jacobian).reshape(n, -1, jacobian.shape[1]).sum(dim=1)
+
+
+def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, tol: float = 1e-10, max_steps: int = 200) -> int:
+    """Move the parameters to a nearby minimum of the mean squared error, with or without residuals, by Newton's method.
+
+    ``theta <- theta - |H|^+ grad f`` with f half the mean squared error and H its Hessian, of which directions whose
+    eigenvalue is below 1e-6 of the largest are left alone, and negative ones taken as positive. A step that does not lower f
+    is halved, up to thirty times. By a backward pass for each parameter, so for small models.
+
+    Args:
+        model: changed in place.
+        x: (n, ...), the inputs.
+        y: of the shape of ``model(x)``, the labels.
+        tol: the norm of the gradient of f at the end, at most, relative to the root mean square of its parts by example.
+        max_steps: of Newton's method.
+
+    Returns:
+        How many steps it took.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if y has another shape, tol is not positive, or as in :func:`linearize`.
+        ArithmeticError: if there is no such point near by; the model is back where it was.
+
+    Source: ours; it makes the points that :func:`residual_drift` is about, as :func:`project_to_zero_error` those of section 3.
+    """
+    tol, max_steps = as_positive("tol", tol), as_integer("max_steps", max_steps, 1)
+    start = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
+    size = torch.nan
+    for step in range(max_steps + 1):
+        pulls = forces(model, x, y)
+        size, scale = pulls.mean(dim=0).norm().item(), pulls.square().sum(dim=1).mean().sqrt().item()
+        if size <= tol * scale:
+            return step
+        with twice_differentiable(model):
+            loss = loss_at(model, x, y)
+            curvatures, directions = torch.linalg.eigh(loss.hessian())
+        steep = curvatures.abs() > 1e-6 * curvatures.abs().max()
+        slopes = directions.T @ loss.gradient.detach()
+        move = directions @ torch.where(steep, slopes / curvatures.abs().clamp(min=1e-300), 0)
+        theta = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach()
+        for halvings in range(31):
+            set_parameters(model, theta - move / 2**halvings)
+            now = loss_at(model, x, y)
+            # Near the end f itself no longer shows in its last digits that the gradient falls.
+            if now.value < loss.value or now.gradient.detach().norm() < 0.5 * loss.gradient.detach().norm():
+                break
+        else:
+            break
+    set_parameters(model, start)
+    raise ArithmeticError(
+        f"no minimum was found near by: the gradient of half the mean squared error got down to {size:.3g}, with parts of"
+        f" {scale:.3g} by example"
+    )

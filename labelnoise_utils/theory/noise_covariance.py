@@ -1,0 +1,98 @@
+"""How the noise of all labels together is felt by a step of SGD: the covariance S, from the law of the noise and the batch."""
+
+import numpy as np
+import torch
+
+from ..arguments import as_integer
+from ..sgd.noise import LabelNoise
+
+
+def noise_covariance(noise: LabelNoise, n: int, outputs: int, batch_size: int | None) -> torch.Tensor:
+    r"""The covariance S of the label noise, as a step of SGD feels it.
+
+    A step moves theta by ``2 lr`` times the force ``(1/B) sum_i Z_i grad h_i``, summed over its batch. With J the Jacobian
+    (n k, p), the covariance of the force is ``(1/n) J^T S J``, where
+
+    ==================================  =======================================================
+    noise                               S
+    ==================================  =======================================================
+    independent, of variances V         ``V / B``
+    one vector of covariance C a step   ``blocks(C) / B + (1 - 1/B) C / n``
+    either, on the full batch           ``V / n``, ``C / n``
+    ==================================  =======================================================
+
+    ``blocks(C)`` keeps of C the blocks (k, k) of one example with itself. In the second row a batch reads the labels of its
+    B examples, drawn independently, from the same vector Z: two places of the batch are two examples i and j with
+    probability 1/n^2 each, and give ``C_ij``.
+
+    Args:
+        noise: the law.
+        n: number of examples.
+        outputs: k, numbers in a label.
+        batch_size: examples per step, B; None is the full batch, each example once.
+
+    Returns:
+        (n k, n k), float64, in squared units of the label; the outputs of an example one after the other.
+
+    Raises:
+        TypeError: if noise is no :class:`LabelNoise`, or the batch size no integer.
+        ValueError: if the noise has another shape than the labels, or the batch size is below 1.
+
+    Source: ours; equation (5) with B examples a step.
+    """
+    check_noise(noise)
+    if batch_size is not None:
+        batch_size = as_integer("batch_size", batch_size, 1)
+    one_vector, rows = getattr(noise, "covariance", None), n * outputs
+    if one_vector is None:
+        variances = torch.from_numpy(_variances(noise.std, n, outputs)).reshape(rows)
+        return torch.diag(variances / (n if batch_size is None else batch_size))
+    whole = torch.from_numpy(_whole(one_vector, n, outputs)).reshape(rows, rows)
+    if batch_size is None:
+        return whole / n
+    blocks = whole * torch.block_diag(*[torch.ones(outputs, outputs, dtype=whole.dtype)] * n)
+    return blocks / batch_size + (1 - 1 / batch_size) * whole / n
+
+
+def check_noise(noise: object) -> None:
+    """Refuse what is no label noise.
+
+    Raises:
+        TypeError: if it is not.
+    """
+    if not isinstance(noise, LabelNoise):
+        raise TypeError(f"noise must be a LabelNoise, got {noise!r}; a standard deviation s is written LabelNoise(s)")
+
+
+def equal_std(noise: LabelNoise) -> float | None:
+    """The one standard deviation of all labels, or None where they may differ or depend on each other."""
+    if getattr(noise, "covariance", None) is None and np.ndim(noise.std) == 0:
+        return float(noise.std)
+    return None
+
+
+def _variances(std: object, n: int, outputs: int) -> np.ndarray:
+    """Of every label, (n, outputs)."""
+    std = np.asarray(std, dtype=np.float64)
+    if std.shape not in ((), (n,), (n, outputs)):
+        raise ValueError(
+            f"noise.std must be a number or have shape ({n},) or ({n}, {outputs}) for {n} labels of {outputs} numbers, got"
+            f" shape {std.shape}"
+        )
+    return np.broadcast_to(std[:, None] if std.ndim == 1 else std, (n, outputs)) ** 2
+
+
+def _whole(covariance: object, n: int, outputs: int) -> np.ndarray:
+    """Of all labels together, (n, outputs, n, outputs)."""
+    given = np.asarray(covariance, dtype=np.float64)
+    if given.shape == (n, outputs, n, outputs):
+        return given
+    if outputs == 1 and given.shape == (n, n):
+        return given.reshape(n, 1, n, 1)
+    if outputs > 1 and given.shape == (outputs, outputs):
+        return np.einsum("ij,kl->ikjl", np.eye(n), given)
+    allowed = f"({n}, {n})" if outputs == 1 else f"({outputs}, {outputs})"
+    raise ValueError(
+        f"noise.covariance must have shape {allowed} or ({n}, {outputs}, {n}, {outputs}) for {n} labels of {outputs} numbers,"
+        f" got shape {given.shape}"
+    )
