@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from .compiled import jit
+from .compiled import inlined, jit
+from .stepping import Extras, look_around, move, scratch
 
 
 class Product(torch.nn.Module):
@@ -44,6 +45,22 @@ class Product(torch.nn.Module):
         """Step ``theta = (u, v)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
         return _sgd(theta, y, indices, noise, lr, frozen)
 
+    def compiled_steps(
+        self,
+        theta: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        indices: np.ndarray,
+        noise: np.ndarray,
+        lr: float,
+        frozen: np.ndarray,
+        velocity: np.ndarray,
+        first: int,
+        extras: Extras,
+    ) -> int:
+        """The same with momentum, a penalty or noise on theta; see :func:`labelnoise_utils.sgd.engines.train_compiled`."""
+        return _steps(theta, y, indices, noise, lr, frozen, velocity, first, extras)
+
 
 @jit
 def _step(theta, target, lr):
@@ -76,4 +93,29 @@ def _sgd(theta, y, indices, noise, lr, frozen):
             theta[frozen[j]] = kept[j]
         if not abs(residual) < np.inf:
             return t
+    return steps
+
+
+@inlined
+def _add_gradient(gradient, theta, target, penalty):
+    """Add the gradient of ``(h - target)^2 + penalty ||grad h||^2`` to ``gradient``. Returns the residual."""
+    u, v = theta[0], theta[1]
+    residual = u * v - target
+    gradient[0] += 2 * residual * v + 2 * penalty * u
+    gradient[1] += 2 * residual * u + 2 * penalty * v
+    return residual
+
+
+@jit
+def _steps(theta, y, indices, noise, lr, frozen, velocity, first, extras):
+    steps, batch_size = indices.shape
+    order, (xi, point, gradient) = np.empty(0, np.int64), scratch(theta)
+    for t in range(steps):
+        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
+        residual = 0.0
+        for k in range(batch_size):
+            residual += _add_gradient(gradient, point, y[indices[t, k]] + noise[t, k], extras.penalty)
+        if not abs(residual) < np.inf:
+            return t
+        move(theta, frozen, order, extras, xi, gradient, lr / batch_size, velocity)
     return steps

@@ -7,7 +7,9 @@ import torch
 
 from ..arguments import as_integer
 from .compiled import inlined, jit
+from .relu_gradient import relu_steps_with_extras
 from .relu_steps import sgd_in_any_dimension
+from .stepping import Extras
 
 Skip = bool | Literal["constant"]
 
@@ -152,6 +154,24 @@ class TwoLayerReLU(torch.nn.Module):
         if indices.shape[1] == 1 and not frozen.size:
             return _sgd(theta, m, x, y, indices, noise, lr)
         return _sgd_on_batches(theta, m, x, y, indices, noise, lr, frozen)
+
+    def compiled_steps(
+        self,
+        theta: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        indices: np.ndarray,
+        noise: np.ndarray,
+        lr: float,
+        frozen: np.ndarray,
+        velocity: np.ndarray,
+        first: int,
+        extras: Extras,
+    ) -> int:
+        """The same with momentum, a penalty or noise on theta; see :func:`labelnoise_utils.sgd.engines.train_compiled`."""
+        return relu_steps_with_extras(
+            theta, self.b.numel(), x.reshape(len(x), -1), y, indices, noise, lr, frozen, velocity, first, extras
+        )
 
 
 @inlined

@@ -7,6 +7,7 @@ import torch
 
 from ..arguments import as_integer, as_nonnegative
 from .compiled import inlined, jit, logistic, tanh
+from .stepping import Extras, look_around, move, scratch
 
 Sigmoid = Literal["tanh", "logistic"]
 FUNCTIONS = {"tanh": torch.tanh, "logistic": torch.sigmoid}
@@ -119,6 +120,30 @@ class TwoLayerSigmoidal(torch.nn.Module):
         theta[order] = by_coordinate
         return done
 
+    def compiled_steps(
+        self,
+        theta: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        indices: np.ndarray,
+        noise: np.ndarray,
+        lr: float,
+        frozen: np.ndarray,
+        velocity: np.ndarray,
+        first: int,
+        extras: Extras,
+    ) -> int:
+        """The same with momentum, a penalty or noise on theta; see :func:`labelnoise_utils.sgd.engines.train_compiled`."""
+        width, dim = self.w.shape
+        order = np.concatenate([np.arange(width * dim).reshape(width, dim).T.ravel(), np.arange(width) + width * dim])
+        by_coordinate, speed = theta[order], velocity[order] if velocity.size else velocity
+        arguments = by_coordinate, order, self.activation == "tanh", x, y, indices, noise, lr
+        done = _steps(*arguments, np.argsort(order)[frozen], speed, first, extras)
+        theta[order] = by_coordinate
+        if velocity.size:
+            velocity[order] = speed
+        return done
+
 
 def check_activation(name: object) -> None:
     """Refuse the name of another activation.
@@ -213,4 +238,60 @@ def _sgd_on_batches(theta, m, is_tanh, x, y, indices, noise, lr, frozen):
             theta[frozen[j]] = kept[j]
         if not abs(residuals) < np.inf:
             return t
+    return steps
+
+
+@inlined
+def _add_gradient(gradient, theta, h, g, is_tanh, x, target, penalty):
+    """Add the gradient of ``(h(x) - target)^2 + penalty ||grad h(x)||^2`` to ``gradient``, both by coordinates.
+
+    ``h`` and ``g`` (m,) are scratch. With ``z_i = w_i . x`` and ``q = |x|^2`` the penalty is on ``sum_i s(z_i)^2 +
+    q c_i^2 s'(z_i)^2``, whose derivatives are ``2 q c_i s'^2`` in c_i and ``2 s s' + 2 q c_i^2 s' s''`` in z_i.
+
+    Returns:
+        The residual.
+    """
+    dim, m = x.size, h.size
+    w, c = theta[:-m].reshape(dim, m), theta[-m:]
+    for_w, for_c = gradient[:-m].reshape(dim, m), gradient[-m:]
+    h[:] = 0
+    square, output = 0.0, 0.0
+    for j in range(dim):
+        square += x[j] * x[j]
+        for i in range(m):
+            h[i] += w[j, i] * x[j]
+    if is_tanh:
+        for i in range(m):
+            h[i] = tanh(h[i])
+            output += c[i] * h[i]
+    else:
+        for i in range(m):
+            h[i] = logistic(h[i])
+            output += c[i] * h[i]
+    residual = output - target
+    for i in range(m):
+        slope = 1 - h[i] * h[i] if is_tanh else h[i] * (1 - h[i])
+        second = -2 * h[i] * slope if is_tanh else slope * (1 - 2 * h[i])
+        for_c[i] += 2 * residual * h[i] + 2 * penalty * square * c[i] * slope * slope
+        g[i] = 2 * residual * c[i] * slope + 2 * penalty * slope * (h[i] + square * c[i] * c[i] * second)
+    for j in range(dim):
+        for i in range(m):
+            for_w[j, i] += g[i] * x[j]
+    return residual
+
+
+@jit
+def _steps(theta, order, is_tanh, x, y, indices, noise, lr, frozen, velocity, first, extras):
+    steps, batch_size = indices.shape
+    m = theta.size // (x.shape[1] + 1)
+    (xi, point, gradient), h, g = scratch(theta), np.empty(m), np.empty(m)
+    for t in range(steps):
+        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
+        residual = 0.0
+        for k in range(batch_size):
+            i = indices[t, k]
+            residual += _add_gradient(gradient, point, h, g, is_tanh, x[i], y[i] + noise[t, k], extras.penalty)
+        if not abs(residual) < np.inf:
+            return t
+        move(theta, frozen, order, extras, xi, gradient, lr / batch_size, velocity)
     return steps

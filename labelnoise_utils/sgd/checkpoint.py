@@ -15,12 +15,15 @@ import numpy as np
 import torch
 
 from .job import Job
+from .law import Law
 from .noise import Position
 from .run import DAMAGE, as_array, first_example, is_same_output, rest_of, whole_or_not_at_all
-from .words import words_of_callback
+from .words import words, words_of_callback
 
 # So many examples tell models of one architecture apart that compute something else.
 EXAMPLES = 100
+# What the first files there were do not say.
+BEFORE_THERE_WERE = {"momentum": 0.0, "penalty": 0.0}
 
 
 @dataclasses.dataclass
@@ -33,6 +36,7 @@ class SoFar:
         done: that step.
         seconds: duration of the steps.
         stopped: whether the callback has ended the run.
+        velocity: (p,), what momentum keeps of the steps before; (0,) without momentum.
         draws: where the chunk of draws begins that is being used; None before the first.
         kept: the parameters at the recorded steps, or at the last two.
         measured: loss and reg there, where they are measured as they come.
@@ -43,6 +47,7 @@ class SoFar:
     done: int = 0
     seconds: float = 0.0
     stopped: bool = False
+    velocity: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
     draws: Position | None = None
     kept: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     measured: dict[int, tuple[float, float]] = dataclasses.field(default_factory=dict)
@@ -75,6 +80,7 @@ class Checkpoint:
             "about": json.dumps(about | {"call": self.call, "callback": self.callback, "computer": _computer()}),
             "begin": so_far.begin,
             "now": so_far.theta,
+            "velocity": so_far.velocity,
             "h": self.h,
             "step": np.array([*so_far.kept], dtype=np.int64),
             "theta": np.array([*so_far.kept.values()], so_far.begin.dtype).reshape(-1, so_far.begin.size),
@@ -169,13 +175,15 @@ def call_of(job: Job) -> dict[str, object]:
         "y": _described(job.y),
         "lr": job.lr,
         "steps": job.steps,
-        "noise": repr(job.noise),
+        "noise": _described_law(job.noise),
         "batch_size": job.batch_size,
         "seed": job.seed,
         "record": f"{len(job.record)} steps, {_digest(job.record)}",
         "engine": job.engine,
         "reg_on": job.reg_on if isinstance(job.reg_on, bool) else _described(job.reg_on),
         "keep_theta": job.keep_theta,
+        "momentum": job.momentum,
+        "penalty": job.penalty,
         "autocast": str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None,
         "versions": f"numpy {np.__version__}, torch {torch.__version__}, numba {numba.__version__}",
     }
@@ -189,11 +197,15 @@ def _read(path: Path) -> tuple[dict, np.ndarray, SoFar]:
     measured_step, measured = arrays["measured_step"], arrays["measured"]
     if begin.ndim != 1 or now.shape != begin.shape or theta.shape != (len(step), begin.size):
         raise ValueError("its parameters differ in shape")
+    velocity = arrays.get("velocity", np.empty(0))
+    if velocity.shape not in (begin.shape, (0,)):
+        raise ValueError("its velocity is of another shape than its parameters")
     if measured.shape != (len(measured_step), 2):
         raise ValueError("its columns differ in length")
     so_far = SoFar(
         begin=begin,
         theta=now,
+        velocity=velocity,
         **{key: about[key] for key in ("done", "seconds", "stopped", "draws")},
         kept=dict(zip(step.tolist(), theta, strict=True)),
         measured={at: (loss, reg) for at, (loss, reg) in zip(measured_step.tolist(), measured.tolist(), strict=True)},
@@ -203,6 +215,7 @@ def _read(path: Path) -> tuple[dict, np.ndarray, SoFar]:
 
 def _compare(path: Path, before: dict, now: dict) -> None:
     """Refuse the checkpoint of another call, and say in what it differs."""
+    before = BEFORE_THERE_WERE | before
     names = [name for name in before | now if before.get(name) != now.get(name)]
     if names:
         differences = "; ".join(f"{name} was {before.get(name)}, and is {now.get(name)}" for name in names)
@@ -224,6 +237,12 @@ def _named(computer: dict) -> str:
 
 def _described(tensor: torch.Tensor) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)} {_digest(as_array(tensor))}"
+
+
+def _described_law(law: Law | None) -> str:
+    """As it prints, and a digest of the numbers that are not printed."""
+    held = [] if law is None else [getattr(law, field.name) for field in dataclasses.fields(law)]
+    return f"{law!r} {_digest(words(law).encode())}" if any(isinstance(v, np.ndarray) for v in held) else repr(law)
 
 
 def _digest(content: bytes | np.ndarray) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from ..regularizer.hypothesis import set_parameters
 from .job import Job
+from .law import ADDED
 from .run import Run, as_array, copy_of, rest_of
 from .words import words, words_of_callback, words_of_tensor
 
@@ -40,7 +41,7 @@ def file_of(directory: str | os.PathLike, job: Job, seen: Digests) -> Path:
             parts.append(f"callback {words_of_callback(value)}")
         elif isinstance(value, torch.Tensor):
             parts.append(f"{field.name} {_shared(value, seen)}")
-        elif field.name not in NOT_SETTINGS:
+        elif field.name not in NOT_SETTINGS and not (field.metadata == ADDED and value == field.default):
             parts.append(f"{field.name} {words(value)}")
     digits = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return Path(directory) / f"{digits[:32]}.npz"

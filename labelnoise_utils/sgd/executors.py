@@ -240,6 +240,9 @@ def _seconds(job: Job) -> float:
     batch = job.batch_size or len(job.x)
     numbers = sum(p.numel() for p in job.model.parameters())
     per_step = batch * (1e-7 + 2e-9 * numbers) if job.engine == "compiled" else 2e-4 + 2e-9 * batch * numbers
+    if not job.is_plain:
+        # Numbers for each parameter, or derivatives of derivatives.
+        per_step += 1e-8 * numbers if job.engine == "compiled" else 1e-3 * batch
     return 0.005 + job.steps * per_step
 
 

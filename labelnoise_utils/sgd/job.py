@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from .. import models
-from ..arguments import as_examples, as_integer, as_positive
+from ..arguments import as_examples, as_integer, as_nonnegative, as_positive
 from ..regularizer.hypothesis import Hypothesis, attributes_kept, check_alone, check_per_example, is_as_built, trainable
 from ..regularizer.inputs import Examples
-from .noise import LabelNoise
+from .law import ADDED, Law
 
 Engine = Literal["auto", "compiled", "torch"]
 Callback = Callable[[int, float, float, torch.nn.Module], object]
@@ -28,7 +28,7 @@ class Job:
     y: torch.Tensor
     lr: float
     steps: int
-    noise: LabelNoise | None
+    noise: Law | None
     batch_size: int | None
     seed: int
     record: np.ndarray
@@ -37,6 +37,14 @@ class Job:
     keep_theta: bool
     callback: Callback | None = None
     checkpoint: str | None = None
+    momentum: float = dataclasses.field(default=0.0, metadata=ADDED)
+    penalty: float = dataclasses.field(default=0.0, metadata=ADDED)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a step is that of equation (5), whatever its inputs and labels are."""
+        law = self.noise or Law()
+        return not (law.inside or law.outside or self.momentum or self.penalty)
 
 
 def prepare(
@@ -55,6 +63,8 @@ def prepare(
     keep_theta=True,
     callback=None,
     checkpoint=None,
+    momentum=0.0,
+    penalty=0.0,
 ) -> Job:
     """Check the arguments of :func:`train` before any work.
 
@@ -81,12 +91,20 @@ def prepare(
     lr = as_positive("lr", lr)
     steps = as_integer("steps", steps, 1)
     seed = as_integer("seed", seed, 0)
-    if noise is not None and not isinstance(noise, LabelNoise):
-        raise TypeError(f"noise must be a LabelNoise or None, got {noise!r}; a standard deviation s is written LabelNoise(s)")
+    if noise is not None and not isinstance(noise, Law):
+        raise TypeError(
+            f"noise must be a LabelNoise, another law of noise or None, got {noise!r}; a standard deviation s is written"
+            " LabelNoise(s)"
+        )
+    momentum, penalty = as_nonnegative("momentum", momentum), as_nonnegative("penalty", penalty)
+    if momentum >= 1:
+        raise ValueError(f"momentum must be below 1, got {momentum:g}")
     if batch_size is not None:
         batch_size = as_integer("batch_size", batch_size, 1)
         if batch_size > len(x):
             raise ValueError(f"batch_size must be at most the number of examples, {len(x)}, got {batch_size}")
+    if noise is not None:
+        noise.check(x, y, batch_size)
     record = _record(record, steps)
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
@@ -104,15 +122,38 @@ def prepare(
         checkpoint = os.path.abspath(os.fspath(checkpoint))
     _check_outputs(model, x, y)
     # A kernel is for the class that it stands in, not for what a subclass makes of it.
-    dtypes = getattr(model, "compiled_dtypes", (torch.float64,))
-    has_kernel = "compiled_sgd" in vars(type(model)) and is_as_built(model) and dtype in dtypes
+    dtypes, own = getattr(model, "compiled_dtypes", (torch.float64,)), vars(type(model))
+    job = Job(
+        model,
+        x,
+        y,
+        lr,
+        steps,
+        noise,
+        batch_size,
+        seed,
+        record,
+        "compiled",
+        reg_on,
+        keep_theta,
+        callback,
+        checkpoint,
+        momentum,
+        penalty,
+    )
+    has_kernel = "compiled_sgd" in own and is_as_built(model) and dtype in dtypes
     if engine == "compiled" and not has_kernel:
         raise ValueError(
             f"engine='compiled' needs one of the book's models ({', '.join(models.__all__)}) as built, on the CPU and in"
             f" float64 (MatrixSensing also in float32), got {type(model).__name__} in {dtype}: use engine='torch', or 'auto'"
         )
-    engine = "compiled" if has_kernel and engine != "torch" else "torch"
-    return Job(model, x, y, lr, steps, noise, batch_size, seed, record, engine, reg_on, keep_theta, callback, checkpoint)
+    if not job.is_plain:
+        missing = "compiled_steps" not in own or (penalty and not getattr(model, "compiled_penalty", True))
+        if engine == "compiled" and missing:
+            what = "penalty" if "compiled_steps" in own else "momentum, a penalty, or noise on the parameters"
+            raise ValueError(f"{type(model).__name__} has no compiled step with {what}: use engine='torch', or 'auto'")
+        has_kernel = has_kernel and not missing
+    return job if has_kernel and engine != "torch" else dataclasses.replace(job, engine="torch")
 
 
 def as_model_dtype(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:

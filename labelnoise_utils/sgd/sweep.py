@@ -18,12 +18,12 @@ from ..regularizer.hypothesis import trainable
 from .directory import fetch, file_of
 from .executors import run_elsewhere
 from .job import Job, prepare
-from .noise import LabelNoise
+from .law import Law
 from .progress import interruptible, progress_bar
 from .run import Run
 from .training import execute, train
 
-Stage = tuple[float, int, LabelNoise | None]
+Stage = tuple[float, int, Law | None]
 OnError = Literal["raise", "keep"]
 
 

@@ -19,7 +19,8 @@ from .callback import ask
 from .checkpoint import go_on
 from .engines import train_compiled, train_torch
 from .job import Callback, Engine, Job, prepare
-from .noise import LabelNoise, draws_from
+from .law import Law
+from .noise import draws_from
 from .progress import SECONDS_TO_BAR, NowAndThen, interruptible, labelled_bar
 from .run import Run, as_array, copy_of, first_example, rest_of
 
@@ -59,7 +60,7 @@ def train(
     *,
     lr: float,
     steps: int,
-    noise: LabelNoise | None = None,
+    noise: Law | None = None,
     batch_size: int | None = 1,
     seed: int = 0,
     record: int | Sequence[int] = 200,
@@ -69,6 +70,8 @@ def train(
     progress: bool = True,
     callback: Callback | None = None,
     checkpoint: str | os.PathLike | None = None,
+    momentum: float = 0.0,
+    penalty: float = 0.0,
 ) -> Run:
     r"""Label-noise SGD on the squared error, in place.
 
@@ -85,7 +88,9 @@ def train(
         y: the labels, of the shape of ``model(x)`` and no other: (n,) where that is (n,), (n, 1) where it is (n, 1).
         lr: learning rate, > 0; a single-example step is stable below about ``1 / max_i ||grad h(x_i)||^2``.
         steps: number of steps, >= 1.
-        noise: law of the label noise; None is plain SGD.
+        noise: law of the label noise; None is plain SGD. Other noises have their laws too: :class:`TwoCopies`,
+            :class:`FrozenNoise`, :class:`ParameterNoise`, :class:`InputNoise`, :class:`LangevinNoise`. Loss and reg of the
+            snapshots are always those on x and y as they are.
         batch_size: examples per step, B; None is the full batch, in order, each example with its own noise.
         seed: of all draws, >= 0. The same seed gives the same trajectory up to rounding, whatever the engine.
         record: how many snapshots (at most), log-spaced from step 0 to the last; or the step numbers themselves.
@@ -98,13 +103,17 @@ def train(
         callback: called at each snapshot as it comes, ``callback(step, loss, reg, model)``, with the model itself, to look at
             and not to change; the modes of its layers are put back. A true answer ends the run there.
         checkpoint: path of a file from which a run that was killed goes on.
+        momentum: b of the heavy ball, in [0, 1): ``v <- b v - (lr / B) sum grad ...``, ``theta <- theta + v``, from v = 0.
+        penalty: c, >= 0, of explicit reg: each example's squared error has ``c ||grad h(x_i, theta)||^2`` added, summed over
+            the outputs, before the gradient is taken. Label noise of standard deviation sigma is, to leading order, the penalty
+            ``lr sigma^2``.
 
     Returns:
         The snapshots.
 
     Raises:
-        TypeError: if model is no module, noise no LabelNoise, a number no number, callback no function, or checkpoint no path.
-        ValueError: if shapes do not match, x or y hold NaN or infinity, a number is out of range, the engine is unknown or not
+        TypeError: if model is no module, noise no law, a number no number, callback no function, or checkpoint no path.
+        ValueError: if shapes do not match, noise is for labels of another shape, x or y hold NaN or infinity, a number is out of range, the engine is unknown or not
             to be had for this model, no parameter is trainable or one that is has half precision, h of an example changes
             with its batch, BatchNorm or Dropout is in training mode, or the checkpoint is that of another call, or damaged.
             The model has not changed then. Also if the callback changes the model, which gets its values back.
@@ -159,6 +168,8 @@ def train(
         keep_theta=keep_theta,
         callback=callback,
         checkpoint=checkpoint,
+        momentum=momentum,
+        penalty=penalty,
     )
     with interruptible() as stop, labelled_bar(job.steps, progress) as (advance, show):
         run = execute(job, stop, advance, show)
@@ -200,6 +211,8 @@ def execute(
     so_far, checkpoint = go_on(job, flat())
     before, kept, measured = so_far.done, so_far.kept, so_far.measured
     set_parameters(job.model, torch.from_numpy(so_far.theta))
+    if job.momentum and not so_far.velocity.size:
+        so_far.velocity = np.zeros_like(so_far.begin)
     descend = {"compiled": train_compiled, "torch": train_torch}[job.engine](job)
     advance(so_far.done)
     # At the end, where many snapshots together take less time than each; and so that whoever looks changes no digit.
@@ -258,6 +271,7 @@ def execute(
         batch_size=job.batch_size,
         seed=job.seed,
         outputs=tuple(job.y.shape[1:]),
+        inputs=tuple(job.x.shape[1:]),
     )
     for position, indices, z in draws:
         so_far.draws = position
@@ -265,7 +279,7 @@ def execute(
         while used < len(indices) and not (stop.is_set() or so_far.stopped):
             count = min(pace, len(indices) - used, target - so_far.done)
             clock = time.perf_counter()
-            taken = descend(indices[used : used + count], z[used : used + count])
+            taken = descend(indices[used : used + count], z[used : used + count], so_far.done, so_far.velocity)
             elapsed = time.perf_counter() - clock
             so_far.seconds += elapsed
             if count == pace:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Set
 import numpy as np
 import torch
 
+from .law import ADDED
+
 Code = types.CodeType
 
 # Hooks, flags, and parameters, buffers and modules, which come in their turn.
@@ -107,6 +109,8 @@ def _words(value: object, met: Met, *, whole: bool) -> str:
             return f"partial {_contents((value.func, *value.args, *value.keywords.items()), met, whole)}"
     if dataclasses.is_dataclass(value):
         held = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        later = {field.name: field.default for field in dataclasses.fields(value) if field.metadata == ADDED}
+        held = [(name, each) for name, each in held if name not in later or each is not later[name]]
         return f"{_class(value)} {_contents(held, met, whole)}"
     if not whole and not callable(value):
         return _class(value)
