@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from ..arguments import as_integer, as_positive
-from .compiled import jit
+from .compiled import inlined, jit
+from .stepping import Extras, look_around, move, scratch
 
 
 class DiagonalLinear(torch.nn.Module):
@@ -83,6 +84,22 @@ class DiagonalLinear(torch.nn.Module):
         """Step ``theta = (u, v)`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`."""
         return _sgd(theta, x, y, indices, noise, lr, frozen)
 
+    def compiled_steps(
+        self,
+        theta: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        indices: np.ndarray,
+        noise: np.ndarray,
+        lr: float,
+        frozen: np.ndarray,
+        velocity: np.ndarray,
+        first: int,
+        extras: Extras,
+    ) -> int:
+        """The same with momentum, a penalty or noise on theta; see :func:`labelnoise_utils.sgd.engines.train_compiled`."""
+        return _steps(theta, x, y, indices, noise, lr, frozen, velocity, first, extras)
+
 
 @jit
 def _step(u, v, x, target, lr):
@@ -122,4 +139,33 @@ def _sgd(theta, x, y, indices, noise, lr, frozen):
             theta[frozen[j]] = kept[j]
         if not abs(residual) < np.inf:
             return t
+    return steps
+
+
+@inlined
+def _add_gradient(gradient, theta, x, target, penalty):
+    """Add the gradient of ``(h(x) - target)^2 + penalty ||grad h(x)||^2`` to ``gradient``. Returns the residual."""
+    dim = x.size
+    residual = -target
+    for j in range(theta.size):
+        residual += theta[j] * theta[j] * (x[j] if j < dim else -x[j - dim])
+    for j in range(theta.size):
+        slope = x[j] if j < dim else -x[j - dim]
+        gradient[j] += (4 * residual * slope + 8 * penalty * slope * slope) * theta[j]
+    return residual
+
+
+@jit
+def _steps(theta, x, y, indices, noise, lr, frozen, velocity, first, extras):
+    steps, batch_size = indices.shape
+    order, (xi, point, gradient) = np.empty(0, np.int64), scratch(theta)
+    for t in range(steps):
+        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
+        residual = 0.0
+        for k in range(batch_size):
+            i = indices[t, k]
+            residual += _add_gradient(gradient, point, x[i], y[i] + noise[t, k], extras.penalty)
+        if not abs(residual) < np.inf:
+            return t
+        move(theta, frozen, order, extras, xi, gradient, lr / batch_size, velocity)
     return steps
