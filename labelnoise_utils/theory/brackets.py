@@ -8,7 +8,7 @@ from ..regularizer.inputs import Inputs, batches
 from ..sgd.noise import LabelNoise
 from .geometry import jacobian_of, linearize
 from .noise_covariance import check_noise, noise_covariance
-from .unequal import balanced, modes
+from .unequal import balanced
 
 
 def weighted_regularizer(model: torch.nn.Module, x: Inputs, noise: LabelNoise, *, batch_size: int | None = 1) -> torch.Tensor:
@@ -78,18 +78,32 @@ def bracket_drift(
         (p,).
     """
     line = linearize(model, x, tol=tol)
-    labels, sizes, felt = modes(line, noise, batch_size)
-    directions = (labels * sizes) @ balanced(sizes, felt) @ line.normal.T
-    return -2 * lr**2 / line.examples * line.project_tangent(bend(model, x, directions))
+    s = noise_covariance(noise, line.examples, len(line.jacobian) // line.examples, batch_size).to(line.jacobian)
+    aims = directions(line.jacobian @ line.normal @ line.normal.T, s)
+    return -2 * lr**2 / line.examples * line.project_tangent(bend(model, x, aims))
 
 
-def bend(model: torch.nn.Module, x: Inputs, directions: torch.Tensor) -> torch.Tensor:
+def directions(jacobian: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """Along which the gradient of each label is to be differentiated: row a is ``J^T (M K)_a``.
+
+    Args:
+        jacobian: (n k, p).
+        s: (n k, n k), the covariance of the noise.
+
+    Returns:
+        (n k, p); the cloud over lr times the gradient of each label.
+    """
+    labels, sizes, parameters = torch.linalg.svd(jacobian, full_matrices=False)
+    return (labels * sizes) @ balanced(sizes, labels.T @ s @ labels) @ parameters
+
+
+def bend(model: torch.nn.Module, x: Inputs, aims: torch.Tensor) -> torch.Tensor:
     """``sum_i H_i w_i``: the derivative of each label's gradient along a direction of its own, summed.
 
     Args:
         model: the hypothesis.
         x: (n, ...), the inputs.
-        directions: (n k, p), w.
+        aims: (n k, p), w.
 
     Returns:
         (p,).
@@ -98,6 +112,6 @@ def bend(model: torch.nn.Module, x: Inputs, directions: torch.Tensor) -> torch.T
     with gradients_possible(), torch.enable_grad(), twice_differentiable(model):
         jacobian, _ = jacobian_of(h, x, graph=True)
         if not jacobian.requires_grad:
-            return torch.zeros_like(directions[0])
-        slopes = torch.autograd.grad((jacobian * directions).sum(), [*h.parameters.values()], materialize_grads=True)
+            return torch.zeros_like(aims[0])
+        slopes = torch.autograd.grad((jacobian * aims.clone()).sum(), [*h.parameters.values()], materialize_grads=True)
     return torch.cat([slope.to_dense().reshape(-1) for slope in slopes])

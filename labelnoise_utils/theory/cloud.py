@@ -72,7 +72,8 @@ def ornstein_uhlenbeck(
         ValueError: if one is out of range.
 
     That the choice of the example is random too adds to the variance, by a part of order ``lr reg`` of it; for one example
-    there is no choice, and the law is that of SGD on a linear model.
+    there is no choice, and the law is that of SGD on a linear model. :func:`ornstein_uhlenbeck_cloud` is the law of all
+    directions at once, for noise that differs from label to label too.
 
     Source: section 3.2 and equation (11), with the term of order lr^2 gamma^2 that (11) leaves to its remainder.
 

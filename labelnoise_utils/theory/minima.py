@@ -16,6 +16,9 @@ from ..regularizer.hypothesis import (
 from ..regularizer.inputs import Inputs, batches
 from .geometry import errors, jacobian_of
 
+# Curvatures up to so much of the largest are left alone.
+FLAT = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Loss:
@@ -33,14 +36,18 @@ class Loss:
 
     def hessian(self) -> torch.Tensor:
         """The Hessian of f, (p, p), by a backward pass for each parameter."""
-        rows = torch.stack([self.derivative(slope) for slope in self.gradient.unbind()])
+        with torch.enable_grad():
+            slopes = self.gradient.unbind()
+        rows = torch.stack([self.derivative(slope) for slope in slopes])
         return (rows + rows.T) / 2
 
     def along(self, directions: torch.Tensor) -> torch.Tensor:
         """The third derivative of f along directions (p, r), twice each, summed: ``sum_c D^3 f[q_c, q_c, .]``, (p,)."""
         total = torch.zeros_like(self.gradient).detach()
         for q in directions.T:
-            total = total + self.derivative(self.derivative(self.gradient @ q, graph=True) @ q)
+            with torch.enable_grad():
+                twice = self.derivative(self.gradient @ q, graph=True) @ q
+            total = total + self.derivative(twice)
         return total
 
     def derivative(self, of: torch.Tensor, *, graph: bool = False) -> torch.Tensor:
@@ -95,14 +102,14 @@ def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, to
     """Move the parameters to a nearby minimum of the mean squared error, with or without residuals, by Newton's method.
 
     ``theta <- theta - |H|^+ grad f`` with f half the mean squared error and H its Hessian, of which directions whose
-    eigenvalue is below 1e-6 of the largest are left alone, and negative ones taken as positive. A step that does not lower f
+    eigenvalues are below 1e-6 of the largest are left alone, and negative ones taken as positive. A step that does not lower f
     is halved, up to thirty times. By a backward pass for each parameter, so for small models.
 
     Args:
         model: changed in place.
         x: (n, ...), the inputs.
         y: of the shape of ``model(x)``, the labels.
-        tol: the norm of the gradient of f at the end, at most, relative to the root mean square of its parts by example.
+        tol: the length of the next step at the end, at most, relative to that of theta or, where that is below 1, to 1.
         max_steps: of Newton's method.
 
     Returns:
@@ -116,30 +123,26 @@ def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, to
     Source: ours; it makes the points that :func:`residual_drift` is about, as :func:`project_to_zero_error` those of section 3.
     """
     tol, max_steps = as_positive("tol", tol), as_integer("max_steps", max_steps, 1)
+    errors(model, x, y)
     start = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
-    size = torch.nan
-    for step in range(max_steps + 1):
-        pulls = forces(model, x, y)
-        size, scale = pulls.mean(dim=0).norm().item(), pulls.square().sum(dim=1).mean().sqrt().item()
-        if size <= tol * scale:
-            return step
-        with twice_differentiable(model):
-            loss = loss_at(model, x, y)
+    with gradients_possible(), twice_differentiable(model):
+        loss = loss_at(model, x, y)
+        for step in range(max_steps + 1):
+            theta = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
             curvatures, directions = torch.linalg.eigh(loss.hessian())
-        steep = curvatures.abs() > 1e-6 * curvatures.abs().max()
-        slopes = directions.T @ loss.gradient.detach()
-        move = directions @ torch.where(steep, slopes / curvatures.abs().clamp(min=1e-300), 0)
-        theta = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach()
-        for halvings in range(31):
-            set_parameters(model, theta - move / 2**halvings)
-            now = loss_at(model, x, y)
-            # Near the end f itself no longer shows in its last digits that the gradient falls.
-            if now.value < loss.value or now.gradient.detach().norm() < 0.5 * loss.gradient.detach().norm():
+            steep = curvatures.abs() > FLAT * curvatures.abs().max()
+            slopes = directions.T @ loss.gradient.detach()
+            move = directions @ torch.where(steep, slopes / torch.where(steep, curvatures.abs(), 1), 0)
+            if move.norm() <= tol * max(1, theta.norm()):
+                return step
+            for halvings in range(31):
+                set_parameters(model, theta - move / 2**halvings)
+                last, loss = loss, loss_at(model, x, y)
+                # Near the end the value itself no longer shows in its last digits that the gradient falls.
+                if loss.value < last.value or loss.gradient.norm() < last.gradient.norm() / 2:
+                    break
+                loss = last
+            else:
                 break
-        else:
-            break
     set_parameters(model, start)
-    raise ArithmeticError(
-        f"no minimum was found near by: the gradient of half the mean squared error got down to {size:.3g}, with parts of"
-        f" {scale:.3g} by example"
-    )
+    raise ArithmeticError(f"no minimum was found near by: {step} steps of Newton's method ended at one of {move.norm():.3g}")

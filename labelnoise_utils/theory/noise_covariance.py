@@ -16,14 +16,15 @@ def noise_covariance(noise: LabelNoise, n: int, outputs: int, batch_size: int | 
     ==================================  =======================================================
     noise                               S
     ==================================  =======================================================
-    independent, of variances V         ``V / B``
+    of each example by itself           ``V / B``
     one vector of covariance C a step   ``blocks(C) / B + (1 - 1/B) C / n``
     either, on the full batch           ``V / n``, ``C / n``
     ==================================  =======================================================
 
-    ``blocks(C)`` keeps of C the blocks (k, k) of one example with itself. In the second row a batch reads the labels of its
-    B examples, drawn independently, from the same vector Z: two places of the batch are two examples i and j with
-    probability 1/n^2 each, and give ``C_ij``.
+    V is diagonal where ``noise.std`` is given, and has the same block (k, k) for each example where ``noise.covariance`` is
+    across outputs. C is a covariance across examples, of which ``blocks(C)`` keeps the blocks (k, k) of one example with
+    itself: a batch reads the labels of its B examples, drawn independently, from the same vector Z, and two places of the
+    batch are two examples i and j with probability 1/n^2 each, and give ``C_ij``.
 
     Args:
         noise: the law.
@@ -43,13 +44,16 @@ def noise_covariance(noise: LabelNoise, n: int, outputs: int, batch_size: int | 
     check_noise(noise)
     if batch_size is not None:
         batch_size = as_integer("batch_size", batch_size, 1)
-    one_vector, rows = getattr(noise, "covariance", None), n * outputs
-    if one_vector is None:
-        variances = torch.from_numpy(_variances(noise.std, n, outputs)).reshape(rows)
-        return torch.diag(variances / (n if batch_size is None else batch_size))
-    whole = torch.from_numpy(_whole(one_vector, n, outputs)).reshape(rows, rows)
+    given, rows = noise.covariance, n * outputs
+    if given is None:
+        whole, one_vector = np.diag(_variances(noise.std, n, outputs).reshape(rows)), False
+    else:
+        whole, one_vector = _whole(given, n, outputs)
+    whole = torch.tensor(whole)
     if batch_size is None:
         return whole / n
+    if not one_vector:
+        return whole / batch_size
     blocks = whole * torch.block_diag(*[torch.ones(outputs, outputs, dtype=whole.dtype)] * n)
     return blocks / batch_size + (1 - 1 / batch_size) * whole / n
 
@@ -66,31 +70,33 @@ def check_noise(noise: object) -> None:
 
 def equal_std(noise: LabelNoise) -> float | None:
     """The one standard deviation of all labels, or None where they may differ or depend on each other."""
-    if getattr(noise, "covariance", None) is None and np.ndim(noise.std) == 0:
+    if noise.covariance is None and np.ndim(noise.std) == 0:
         return float(noise.std)
     return None
 
 
-def _variances(std: object, n: int, outputs: int) -> np.ndarray:
+def _variances(std: float | np.ndarray, n: int, outputs: int) -> np.ndarray:
     """Of every label, (n, outputs)."""
     std = np.asarray(std, dtype=np.float64)
-    if std.shape not in ((), (n,), (n, outputs)):
+    if std.shape in ((), (n,)):
+        return np.broadcast_to(std.reshape(-1, 1), (n, outputs)) ** 2
+    if len(std) != n or std.size != n * outputs:
         raise ValueError(
             f"noise.std must be a number or have shape ({n},) or ({n}, {outputs}) for {n} labels of {outputs} numbers, got"
             f" shape {std.shape}"
         )
-    return np.broadcast_to(std[:, None] if std.ndim == 1 else std, (n, outputs)) ** 2
+    return std.reshape(n, outputs) ** 2
 
 
-def _whole(covariance: object, n: int, outputs: int) -> np.ndarray:
-    """Of all labels together, (n, outputs, n, outputs)."""
-    given = np.asarray(covariance, dtype=np.float64)
+def _whole(given: np.ndarray, n: int, outputs: int) -> tuple[np.ndarray, bool]:
+    """The covariance of all labels together, (n k, n k), and whether a step draws them as one vector."""
+    given = np.asarray(given, dtype=np.float64)
     if given.shape == (n, outputs, n, outputs):
-        return given
+        return given.reshape(n * outputs, -1), True
     if outputs == 1 and given.shape == (n, n):
-        return given.reshape(n, 1, n, 1)
-    if outputs > 1 and given.shape == (outputs, outputs):
-        return np.einsum("ij,kl->ikjl", np.eye(n), given)
+        return given, True
+    if given.shape == (outputs, outputs):
+        return np.kron(np.eye(n), given), False
     allowed = f"({n}, {n})" if outputs == 1 else f"({outputs}, {outputs})"
     raise ValueError(
         f"noise.covariance must have shape {allowed} or ({n}, {outputs}, {n}, {outputs}) for {n} labels of {outputs} numbers,"

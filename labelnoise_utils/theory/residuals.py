@@ -3,12 +3,14 @@
 import torch
 
 from ..arguments import as_integer, as_number, as_positive
-from ..regularizer.hypothesis import twice_differentiable
+from ..regularizer.hypothesis import gradients_possible, twice_differentiable
 from ..regularizer.inputs import Inputs
 from .minima import forces, loss_at
 
 # Of the gradient at a minimum, and of the noise along the minima, relative to the parts of the gradient by example.
-AT_MINIMUM, ALONG_MINIMA = 1e-5, 1e-3
+AT_MINIMUM, ALONG_MINIMA = 1e-7, 1e-3
+# An error that counts as none, in units of the label: at zero error the gradient is what rounding leaves.
+ROUNDING = 1e-10
 
 
 def residual_drift(
@@ -58,9 +60,8 @@ def residual_drift(
     lr, tol = as_positive("lr", lr), _as_tol(tol)
     if batch_size is not None:
         batch_size = as_integer("batch_size", batch_size, 1)
-    pulls = forces(model, x, y)
-    with twice_differentiable(model):
-        loss = loss_at(model, x, y)
+    with gradients_possible(), twice_differentiable(model):
+        pulls, loss = forces(model, x, y), loss_at(model, x, y)
         curvatures, directions = torch.linalg.eigh(loss.hessian())
         flat = _flat_at_minimum(pulls, curvatures, directions, tol)
         if batch_size is None:
@@ -101,8 +102,8 @@ def steep_count(model: torch.nn.Module, x: Inputs, y: torch.Tensor, tol: float) 
         ValueError: if it is not.
     """
     tol = _as_tol(tol)
-    pulls = forces(model, x, y)
-    with twice_differentiable(model):
+    with gradients_possible(), twice_differentiable(model):
+        pulls = forces(model, x, y)
         curvatures, directions = torch.linalg.eigh(loss_at(model, x, y).hessian())
     return int((~_flat_at_minimum(pulls, curvatures, directions, tol)).sum())
 
@@ -118,17 +119,17 @@ def _flat_at_minimum(pulls: torch.Tensor, curvatures: torch.Tensor, directions: 
     """Which eigenvectors of H are tangent to the minima, (p,) booleans; refuse what is no minimum or diffuses along them."""
     scale = pulls.square().sum(dim=1).mean().sqrt().item()
     slope = pulls.mean(dim=0).norm().item()
-    if slope > AT_MINIMUM * scale:
+    largest = curvatures.abs().max()
+    if slope > AT_MINIMUM * scale + ROUNDING * largest.sqrt():
         raise ValueError(
             f"theta is no minimum of the mean squared error: half its gradient has norm {slope:.3g}, with parts of {scale:.3g}"
             " by example; project_to_minimum(model, x, y) moves to one"
         )
-    largest = curvatures.abs().max()
     if curvatures[0] < -max(tol, 1e-12) * largest:
         raise ValueError(f"theta is no minimum of the mean squared error: its Hessian has the eigenvalue {curvatures[0]:.3g}")
     flat = curvatures <= tol * largest
     along = (pulls @ directions[:, flat]).square().sum(dim=1).mean().sqrt().item()
-    if along > ALONG_MINIMA * scale:
+    if along > ALONG_MINIMA * scale + ROUNDING * largest.sqrt():
         raise ValueError(
             f"plain SGD diffuses along the minima, by forces of {along:.3g} beside {scale:.3g} in all: residual_drift is for"
             " minima along which no example with a residual changes"

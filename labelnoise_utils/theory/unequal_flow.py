@@ -8,6 +8,7 @@ from torch.func import functional_call, jacrev, vjp
 from ..regularizer.gradients import NUMBERS_PER_CHUNK
 from ..regularizer.hypothesis import Hypothesis, gradients_possible, trainable, twice_differentiable
 from ..sgd.job import Job
+from .brackets import directions
 from .geometry import jacobian_of
 from .noise_covariance import noise_covariance
 from .solver import Fields, one_after_the_other, together_where_possible
@@ -54,20 +55,3 @@ def unequal_fields(model: torch.nn.Module, job: Job) -> Fields:
 
     at_once = NUMBERS_PER_CHUNK // (n * k * sum(sizes))
     return together_where_possible(model, one, one_after_the_other(model, here), at_once)
-
-
-def directions(jacobian: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-    """``K M J``, whose row a is the direction ``J^T (M K)_a`` along which the gradient of label a is differentiated.
-
-    Args:
-        jacobian: (n k, p).
-        s: (n k, n k), the covariance of the noise.
-
-    Returns:
-        (n k, p).
-    """
-    kappa, basis = torch.linalg.eigh(jacobian @ jacobian.T)
-    kappa = kappa.clamp(min=0)
-    sums = kappa[:, None] + kappa
-    halves = kappa[:, None] / torch.where(sums > 0, sums, 1)
-    return basis @ (2 * halves * (basis.T @ s @ basis)) @ (basis.T @ jacobian)
