@@ -104,3 +104,23 @@ def test_frozen_parameters_stay():
     model.v.requires_grad_(False)
     ln.train(model, CLOUD, CLOUD[:, 0], lr=0.01, steps=100, noise=ln.LabelNoise(0.5), progress=False)
     assert model.v.tolist() == [0.5] * 3 and model.u.tolist() != [0.5] * 3
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("batch_size", [1, None])
+@pytest.mark.parametrize(
+    "extras",
+    [
+        dict(noise=ln.ParameterNoise(0.1)),
+        dict(noise=ln.LangevinNoise(0.01)),
+        dict(noise=ln.LabelNoise(0.5), momentum=0.5, penalty=0.1),
+    ],
+)
+def test_other_steps_are_those_of_the_torch_engine(signed, batch_size, extras):
+    thetas = []
+    for engine in ("compiled", "torch"):
+        settings = dict(lr=0.003, steps=100, batch_size=batch_size, engine=engine, progress=False)
+        model = ln.DiagonalLinear(3, signed=signed)
+        thetas.append(ln.train(model, CLOUD, CLOUD[:, 0] ** 2, **settings, **extras).theta)
+    np.testing.assert_allclose(thetas[0], thetas[1], rtol=0, atol=1e-12)
+    assert np.abs(thetas[0][-1] - thetas[0][0]).max() > 0.05
