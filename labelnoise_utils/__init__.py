@@ -5,7 +5,7 @@ Ornstein-Uhlenbeck like process" (COLT 2020).
 """
 
 from .data import Measurements, matrix_sensing, pack_measurements, psd_uniqueness_bound, twelve_points
-from .models import MLP, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
+from .models import MLP, DiagonalLinear, MatrixSensing, Product, TwoLayerReLU, TwoLayerSigmoidal
 from .page import (
     check,
     cloud_in_space,
@@ -97,6 +97,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "DiagonalLinear",
     "DivergenceError",
     "Estimate",
     "FrozenNoise",

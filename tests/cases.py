@@ -18,6 +18,8 @@ SQUARES = CLOUD[:, 0] ** 2
 # A model, its data, and a learning rate at which 2000 steps move it visibly.
 CASES = {
     "product": (lambda: ln.Product(1.5, 0.3), X, Y, 0.005),
+    "diagonal": (lambda: ln.DiagonalLinear(3), CLOUD, SQUARES, 0.005),
+    "diagonal-unsigned": (lambda: ln.DiagonalLinear(3, signed=False), CLOUD, SQUARES, 0.005),
     "relu": (lambda: ln.TwoLayerReLU(20, seed=1), X, Y, 0.002),
     "relu-without-skip": (lambda: ln.TwoLayerReLU(20, skip=False, seed=1), X, Y, 0.002),
     "relu-constant": (lambda: ln.TwoLayerReLU(20, skip="constant", seed=1), X, Y, 0.002),
@@ -51,9 +53,19 @@ def with_random_skip(model, seed):
     return model
 
 
+def diagonal(signed, seed):
+    model, rng = ln.DiagonalLinear(5, signed=signed), np.random.default_rng(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.from_numpy(rng.normal(size=5)))
+    return model
+
+
 # Random ones by a seed.
 MODELS = {
     "product": lambda seed: ln.Product(*np.random.default_rng(seed).normal(size=2)),
+    "diagonal": lambda seed: diagonal(True, seed),
+    "diagonal-unsigned": lambda seed: diagonal(False, seed),
     "relu": lambda seed: with_random_skip(ln.TwoLayerReLU(7, seed=seed), seed),
     "relu-without-skip": lambda seed: ln.TwoLayerReLU(7, skip=False, seed=seed),
     "relu-one-unit": lambda seed: ln.TwoLayerReLU(1, seed=seed),
@@ -85,6 +97,8 @@ def random_data(model, n, seed):
     shape = (n, dimension) if dimension > 1 else (n,)
     if isinstance(model, ln.MatrixSensing):
         shape = n, model.dim, model.dim
+    if isinstance(model, ln.DiagonalLinear):
+        shape = n, len(model.u)
     if isinstance(model, ln.TwoLayerSigmoidal):
         shape = n, model.w.shape[1]
     if isinstance(model, ln.TwoLayerReLU):

@@ -56,6 +56,7 @@ def public_calls():
     yield "pack_measurements", lambda: ln.pack_measurements(torch.ones(2, 3, 3))
     yield "psd_uniqueness_bound", lambda: ln.psd_uniqueness_bound(3, 1)
     yield "Product", ln.Product
+    yield "DiagonalLinear", lambda: ln.DiagonalLinear(4, signed=False).coefficients()
     yield "MatrixSensing", lambda: ln.MatrixSensing(3, init="gaussian", seed=1)
     yield "TwoLayerReLU", lambda: ln.TwoLayerReLU(4, seed=1)
     yield "TwoLayerSigmoidal", lambda: ln.TwoLayerSigmoidal(4, 2, "logistic", seed=1)
