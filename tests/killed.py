@@ -18,9 +18,11 @@ LONG = dict(steps=3000, record=[0, 5, 16, 700, 1500, 3000])
 SHORT = dict(steps=150, record=[0, 5, 16, 17, 80, 150])
 
 BUILD, X, Y, LR = CASES["relu"]
+MOVED = dict(noise=ln.ParameterNoise(0.02), momentum=0.5, penalty=0.001)
 RUNS = {
     "compiled": (BUILD, X, Y, dict(lr=LR, engine="compiled", **LONG)),
     "torch": (BUILD, X, Y, dict(lr=LR, engine="torch", noise=ln.LabelNoise(0.2, "uniform"), batch_size=3, **SHORT)),
+    "moved": (BUILD, X, Y, dict(lr=LR / 2, engine="compiled", **MOVED, **LONG)),
     "own": (Normalised, CLOUD, CLOUD[:, :1], dict(lr=0.01, keep_theta=False, **SHORT)),
 }
 

@@ -61,6 +61,10 @@ def public_calls():
     yield "TwoLayerSigmoidal", lambda: ln.TwoLayerSigmoidal(4, 2, "logistic", seed=1)
     yield "MLP", lambda: ln.MLP([2, 3, 1], "tanh", seed=1, bias_std=1.0)
     yield "LabelNoise", lambda: noise.draw(np.random.default_rng(0), (10,))
+    for law in (ln.TwoCopies, ln.FrozenNoise, ln.ParameterNoise, ln.InputNoise, ln.LangevinNoise):
+        for engine in ("compiled", "torch"):
+            more = dict(noise=law(0.001), momentum=0.5, penalty=0.001, engine=engine)
+            yield law.__name__, lambda a=more: ln.train(ln.TwoLayerReLU(4), x, y, lr=0.001, steps=9, progress=False, **a)
     yield "LabelFlip", lambda: ln.LabelFlip(0.5, 3)(torch.zeros(4, dtype=torch.int64), torch.Generator().manual_seed(0))
     yield "recorded_methods", ln.recorded_methods
     yield "sgd_draws", lambda: list(ln.sgd_draws(5, 100, noise=noise, batch_size=2))

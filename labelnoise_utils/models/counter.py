@@ -1,9 +1,8 @@
 """Random numbers by a counter: number i of a stream is a function of a key and of i, so nothing has to be kept or skipped.
 
-A step that needs p fresh numbers, such as one for each parameter, draws them where it is compiled, and the torch engine finds the
-same ones. The number at index i is output i of SplitMix64: ``mix(key + (i + 1) gamma)`` with an odd gamma, a sequence in which
-every 64-bit number comes once before any comes again, and which passes the usual batteries of tests. Each step takes its numbers
-where the step before ended.
+A step that needs p fresh numbers, such as one for each parameter, draws them where it is compiled, and the torch engine finds
+the same ones. The bits at index i are output i of SplitMix64, ``mix(key + (i + 1) gamma)`` with an odd gamma: each number of 64
+bits comes once before any comes again. Step t takes those from ``t m`` on, m being p, or p + 1 where p is odd.
 
 Source: Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators"; Box and Muller (1958) for the Gaussian.
 """
@@ -20,7 +19,7 @@ FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 # With these bits over the last 52 of a number it is read as a float in [1, 2).
 EXPONENT = np.uint64(0x3FF0000000000000)
 MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)
-# As an integer, the bits of sqrt(1/2): a float's bits less these have in front how often it can be halved into [sqrt(1/2), sqrt(2)).
+# The bits of sqrt(1/2): those of x less these begin with the k for which x / 2^k lies in [sqrt(1/2), sqrt(2)).
 ROOT_HALF = np.uint64(0x3FE6A09E667F3BCD)
 # With these bits in front an integer below 2^52 is read as a float that is 2^52 larger.
 AS_INTEGER = np.uint64(0x4330000000000000)
@@ -74,9 +73,13 @@ def as_float(octets):
 
 @exact
 def minus_log(x):
-    """-log(x) for a normal x > 0, within a few units in the last place.
+    """Minus the natural logarithm of a normal x > 0, within a few units in the last place.
 
-    x = 2^k m with m between sqrt(1/2) and sqrt(2), and log m = 2 artanh(s) with s = (m - 1) / (m + 1), by 11 terms of its series.
+    x = 2^k m with m between sqrt(1/2) and sqrt(2), and log m = 2 artanh(s) with s = (m - 1) / (m + 1), by 11 terms of its
+    series. No branch and no table, so a loop over it vectorises.
+
+    Returns:
+        -log(x).
     """
     octets = np.float64(x).view(np.uint64)
     # k + 1023, since a negative integer has no float by this way.

@@ -8,12 +8,12 @@ import torch
 
 from ..arguments import as_integer, as_positive
 from ..data import pack_measurements
-from .compiled import jit, prefetch
+from .matrix_steps import sgd, steps_with_extras
+from .stepping import Extras
 
 Init = Literal["identity", "gaussian"]
 
 NUMBERS_PER_CHUNK = 2**18
-CACHE_LINE = 64
 
 
 class MatrixSensing(torch.nn.Module):
@@ -169,122 +169,21 @@ class MatrixSensing(torch.nn.Module):
     ) -> int:
         """Step ``theta = U`` in place; arguments as in :func:`labelnoise_utils.sgd.engines.train_compiled`, x packed."""
         u = theta.reshape(self.dim, self.dim)
-        return _sgd(u, x, y, indices, noise.astype(theta.dtype, copy=False), lr, frozen)
+        return sgd(u, x, y, indices, noise.astype(theta.dtype, copy=False), lr, frozen)
 
-
-# With float32 data every number in the loops has to be float32 too: one float64 among them, and they run in float64.
-
-
-@jit
-def _unpack(p, s, following):
-    """S = A + A^T from a packed measurement p; row by row, what is left of the diagonal from the rows above.
-
-    Meanwhile the measurement ``following`` is asked for from memory, since the next step reads it.
-    """
-    d, at = len(s), 0
-    for j in range(d):
-        for k in range(at, at + d - j, CACHE_LINE // p.itemsize):
-            prefetch(following.ctypes.data + k * p.itemsize)
-        for k in range(j):
-            s[j, k] = s[k, j]
-        # As two vectors with one index: a third faster than s[j, k] = p[at] with two that count on.
-        row, part = s[j, j:], p[at : at + d - j]
-        for k in range(d - j):
-            row[k] = part[k]
-        row[0] += row[0]
-        at += d - j
-
-
-@jit
-def _step(u, s, su, p, following, target, rate):
-    """One step of equation (5) on one example, in place, rate = 2 lr. Returns the residual before the step."""
-    _unpack(p, s, following)
-    np.dot(s, u, su)
-    # As vectors, in one long loop each: <A, U U^T> = <S U, U> / 2, and the gradient of that is S U.
-    theta, gradient, h = u.reshape(-1), su.reshape(-1), u.dtype.type(0)
-    for k in range(theta.size):
-        h += gradient[k] * theta[k]
-    residual = u.dtype.type(0.5) * h - target
-    slope = rate * residual
-    for k in range(theta.size):
-        theta[k] -= slope * gradient[k]
-    return residual
-
-
-@jit
-def _residuals_times_rows(x, y, indices, noise, upper, total):
-    """Into ``total``: sum_i r_i p_i over a batch, with p_i the rows of x and r_i = p_i . upper - y_i - noise_i.
-
-    A row is read from memory once, where it lies: it is still in the cache when r_i is known. Four rows
-    at a time, since ``upper`` and ``total`` then are read a quarter as often.
-
-    Returns:
-        The sum of the residuals.
-    """
-    total[:] = 0
-    residuals, zero = 0.0, x.dtype.type(0)
-    in_fours = len(indices) // 4 * 4
-    for b in range(0, in_fours, 4):
-        i0, i1, i2, i3 = indices[b : b + 4]
-        p0, p1, p2, p3 = x[i0], x[i1], x[i2], x[i3]
-        r0, r1, r2, r3 = zero, zero, zero, zero
-        for k in range(upper.size):
-            r0 += p0[k] * upper[k]
-            r1 += p1[k] * upper[k]
-            r2 += p2[k] * upper[k]
-            r3 += p3[k] * upper[k]
-        r0 -= y[i0] + noise[b]
-        r1 -= y[i1] + noise[b + 1]
-        r2 -= y[i2] + noise[b + 2]
-        r3 -= y[i3] + noise[b + 3]
-        for k in range(upper.size):
-            total[k] += r0 * p0[k] + r1 * p1[k] + r2 * p2[k] + r3 * p3[k]
-        residuals += r0 + r1 + r2 + r3
-    for b in range(in_fours, len(indices)):
-        p, r = x[indices[b]], zero
-        for k in range(upper.size):
-            r += p[k] * upper[k]
-        r -= y[indices[b]] + noise[b]
-        for k in range(upper.size):
-            total[k] += r * p[k]
-        residuals += r
-    return residuals
-
-
-@jit
-def _step_on_batch(u, s, su, packed, x, y, indices, noise, rate):
-    """One step of equation (5) on a batch, in place, rate = 2 lr / B. Returns the sum of the residuals before the step."""
-    d, upper, total = len(u), packed[0], packed[1]
-    np.dot(u, u.T, s)
-    at = 0
-    for j in range(d):
-        upper[at : at + d - j] = s[j, j:]
-        at += d - j
-    residuals = _residuals_times_rows(x, y, indices, noise, upper, total)
-    # The mean of the gradients 2 r_i S_i U, as one product.
-    _unpack(total, s, total)
-    np.dot(s, u, su)
-    for j in range(d):
-        for k in range(d):
-            u[j, k] -= rate * su[j, k]
-    return residuals
-
-
-@jit
-def _sgd(u, x, y, indices, noise, lr, frozen):
-    steps, batch_size = indices.shape
-    theta = u.reshape(-1)
-    kept, s, su = theta[frozen], np.empty_like(u), np.empty_like(u)
-    packed = np.empty((2, x.shape[1]), u.dtype)
-    rate = u.dtype.type(2 * lr / batch_size)
-    for t in range(steps):
-        if batch_size == 1:
-            i, following = indices[t, 0], indices[min(t + 1, steps - 1), 0]
-            residual = np.float64(_step(u, s, su, x[i], x[following], y[i] + noise[t, 0], rate))
-        else:
-            residual = _step_on_batch(u, s, su, packed, x, y, indices[t], noise[t], rate)
-        for j in range(frozen.size):
-            theta[frozen[j]] = kept[j]
-        if not abs(residual) < np.inf:
-            return t
-    return steps
+    def compiled_steps(
+        self,
+        theta: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        indices: np.ndarray,
+        noise: np.ndarray,
+        lr: float,
+        frozen: np.ndarray,
+        velocity: np.ndarray,
+        first: int,
+        extras: Extras,
+    ) -> int:
+        """The same with momentum, a penalty or noise on theta; see :func:`labelnoise_utils.sgd.engines.train_compiled`."""
+        noise = noise.astype(theta.dtype, copy=False)
+        return steps_with_extras(theta, self.dim, x, y, indices, noise, lr, frozen, velocity, first, extras)

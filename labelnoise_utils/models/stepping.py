@@ -1,7 +1,8 @@
 """What the compiled steps share that take their gradient beside theta, keep a velocity, or have a penalty.
 
-Beside a model stands the gradient of one example's objective; what a step does with it is the same for all models and stands here.
-Each model has a short loop of its own, since a loop that is given the gradient as an argument never finds itself in Numba's cache.
+Beside a model stands the gradient of one example's objective; what a step does with it is the same for all models and stands
+here. Each model has a short loop of its own, since a loop that is given the gradient as an argument never finds itself in the
+cache of Numba.
 """
 
 from typing import NamedTuple

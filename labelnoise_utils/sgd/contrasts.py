@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-
 import numpy as np
 import torch
 
@@ -15,9 +14,9 @@ from .law import Kind, Law, as_std, check_kind, draw, for_each_label
 class TwoCopies(Law):
     r"""Every example twice, with the labels ``y + std`` and ``y - std``: plain SGD on 2n labels that contradict each other.
 
-    Drawn with replacement this is :class:`LabelNoise` of the kind "rademacher": the same in law, and for scalar labels the same
-    to the last bit. In reshuffled epochs each of the 2n labelled examples is read once before any is read again, in an order that
-    is new in each epoch; then the two labels of an example cancel within an epoch, and the cloud is smaller.
+    Drawn with replacement this is :class:`LabelNoise` of the kind "rademacher": the same in law, and for scalar labels the
+    same to the last bit. In reshuffled epochs each of the 2n labelled examples is read once before any is read again, in an
+    order that is new in each epoch; then the two labels of an example cancel within an epoch, and the cloud is smaller.
 
     Args:
         std: half the distance of the two labels, >= 0; a number, or one for each example, (n,), or for each output,

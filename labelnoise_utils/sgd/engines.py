@@ -18,6 +18,7 @@ from ..regularizer.hypothesis import gradients_possible, trainable, twice_differ
 from .job import Job
 from .law import Law
 
+STILL = np.empty(0)
 # Of indices (S, B), noise (S, B, ...), how many steps were made before, and the velocity (p,), which is changed in place;
 # returns how many steps it took.
 Descend = Callable[[np.ndarray, np.ndarray, int, np.ndarray], int]
@@ -72,7 +73,7 @@ def train_compiled(job: Job) -> Descend:
     inputs, labels, law = as_inputs(job.x), job.y.numpy(), job.noise or Law()
     extras = Extras.of(law.inside, law.outside, getattr(law, "kind", "gaussian"), job.seed, job.momentum, job.penalty)
 
-    def descend(indices: np.ndarray, noise: np.ndarray, first: int, velocity: np.ndarray) -> int:
+    def descend(indices: np.ndarray, noise: np.ndarray, first: int = 0, velocity: np.ndarray = STILL) -> int:
         for p, part in zip(parameters, parts, strict=True):
             part.copy_(p)
         x, y = inputs, labels
@@ -124,7 +125,7 @@ def train_torch(job: Job) -> Descend:
         parts = every.split([p.numel() for p in model.parameters()])
         return [part.view_as(p).to(p) for part, p in zip(parts, model.parameters(), strict=True) if p.requires_grad]
 
-    def descend(indices: np.ndarray, noise: np.ndarray, first: int, velocity: np.ndarray) -> int:
+    def descend(indices: np.ndarray, noise: np.ndarray, first: int = 0, velocity: np.ndarray = STILL) -> int:
         rows = torch.from_numpy(indices).long()
         targets = job.y[rows] if law.on_inputs else job.y[rows] + torch.from_numpy(noise).to(job.y)
         scale = 2 / rows.shape[1]

@@ -148,9 +148,11 @@ def prepare(
             f" float64 (MatrixSensing also in float32), got {type(model).__name__} in {dtype}: use engine='torch', or 'auto'"
         )
     if not job.is_plain:
-        missing = "compiled_steps" not in own or (penalty and not getattr(model, "compiled_penalty", True))
+        # The norm in a penalty is over the trainable parameters, while a compiled step knows that of all.
+        is_whole = len(parameters) == len(list(model.parameters()))
+        missing = "compiled_steps" not in own or (penalty and not is_whole)
         if engine == "compiled" and missing:
-            what = "penalty" if "compiled_steps" in own else "momentum, a penalty, or noise on the parameters"
+            what = "a penalty where parameters are frozen" if "compiled_steps" in own else "momentum, a penalty or such noise"
             raise ValueError(f"{type(model).__name__} has no compiled step with {what}: use engine='torch', or 'auto'")
         has_kernel = has_kernel and not missing
     return job if has_kernel and engine != "torch" else dataclasses.replace(job, engine="torch")

@@ -62,6 +62,9 @@ class Law:
             examples: (S, B), as :meth:`examples` gives them.
             n: number of examples.
             shape: of one label; of one input where :attr:`on_inputs`.
+
+        Returns:
+            What is added.
         """
         return np.zeros((*examples.shape, *shape))
 

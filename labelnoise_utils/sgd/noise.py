@@ -129,29 +129,6 @@ class LabelNoise(Law):
         z = draw(self.kind, 1.0, rng, size)
         return z * per_label if self.covariance is None else (z.reshape(-1, len(per_label)) @ per_label).reshape(size)
 
-    def covariance_matrix(self, n: int, outputs: tuple[int, ...] = ()) -> np.ndarray:
-        """The covariance of Z over a training set, label by label.
-
-        Args:
-            n: number of examples.
-            outputs: shape of one label, () for a scalar; k numbers.
-
-        Returns:
-            (nk, nk), the outputs of an example side by side.
-
-        Raises:
-            ValueError: if this law is for labels of another shape.
-
-        >>> LabelNoise(torch.tensor([1.0, 0.5])).covariance_matrix(2)
-        array([[1.  , 0.  ],
-               [0.  , 0.25]])
-        """
-        made_ready = self.begin(None, n, outputs)
-        if self.covariance is None:
-            return np.diag(np.broadcast_to(made_ready, (n, *outputs)).reshape(-1) ** 2)
-        across = self.covariance.reshape(len(made_ready), -1)
-        return np.array(across) if self._is_in_full(n, outputs) else np.kron(np.eye(n), across)
-
     @property
     def _is_plain(self) -> bool:
         """Whether all labels have the same law, by themselves."""

@@ -113,10 +113,11 @@ def train(
 
     Raises:
         TypeError: if model is no module, noise no law, a number no number, callback no function, or checkpoint no path.
-        ValueError: if shapes do not match, noise is for labels of another shape, x or y hold NaN or infinity, a number is out of range, the engine is unknown or not
-            to be had for this model, no parameter is trainable or one that is has half precision, h of an example changes
-            with its batch, BatchNorm or Dropout is in training mode, or the checkpoint is that of another call, or damaged.
-            The model has not changed then. Also if the callback changes the model, which gets its values back.
+        ValueError: if shapes do not match, noise is for labels of another shape, x or y hold NaN or infinity, a number is out
+            of range, the engine is unknown or not to be had for this model, no parameter is trainable or one that is has half
+            precision, h of an example changes with its batch, BatchNorm or Dropout is in training mode, or the checkpoint is
+            that of another call, or damaged. The model has not changed then. Also if the callback changes the model, which
+            gets its values back.
         OSError: if the checkpoint cannot be read, or not be written before the first step.
         DivergenceError: if the training blows up; the model is left at the last snapshot with a finite loss.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from cases import MODELS, random_data
-from plain import flat, flat_gradient, loss_of
+from plain import flat, flat_gradient, loss_of, plain_loop
 
 import labelnoise_utils as ln
 from labelnoise_utils.models.compiled import logistic, tanh
@@ -186,3 +186,20 @@ def test_slices_of_a_run_do_not_change_it(name, batch_size):
         assert taken == slices
         ends.append(flat(model))
     assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("name", MODELS)
+def test_compiled_penalty_is_that_of_autograd(name, n):
+    """The step with a penalty less the step without is the gradient of reg."""
+    for seed in range(4):
+        model = MODELS[name](seed)
+        x, y = random_data(model, n, seed)
+        norms, slopes = plain_loop(model, x)
+        expected, start = torch.cat([slope.reshape(-1) for slope in slopes]), flat(model)
+        expected = expected + flat_gradient(loss_of(model, x, y), model)
+        batch_size = 1 if n == 1 else None
+        ln.train(model, x, y, lr=1.0, steps=1, batch_size=batch_size, penalty=1.0, engine="compiled", progress=False)
+        scale = max(expected.abs().max().item(), start.abs().max().item(), 1.0)
+        torch.testing.assert_close(start - flat(model), expected, rtol=0, atol=1e-12 * scale)
+        assert norms.sum() > 0

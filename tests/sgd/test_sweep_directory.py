@@ -177,6 +177,9 @@ class TestName:
         tied[1].weight = tied[0].weight
         jobs = [own(), own(seed=1), own(lr=0.001), own(steps=21), own(noise=None), own(batch_size=2), own(record=21)]
         jobs += [own(noise=ln.LabelNoise(0.4)), own(noise=ln.LabelNoise(0.5, "gaussian")), own(batch_size=None)]
+        jobs += [own(noise=ln.LabelNoise(np.full(12, 0.5))), own(noise=ln.LabelNoise(None, covariance=np.eye(12)))]
+        jobs += [own(noise=law(0.5)) for law in (ln.TwoCopies, ln.FrozenNoise, ln.ParameterNoise, ln.InputNoise)]
+        jobs += [own(noise=ln.TwoCopies(0.5, reshuffled=True)), own(momentum=0.5), own(momentum=0.6), own(penalty=0.5)]
         jobs += [own(reg_on=False), own(reg_on=X[:3, None]), own(keep_theta=False), own(x=X[:, None] + 1e-9)]
         jobs += [own(y=Y[:, None] + 1e-9), own() | dict(model=Own(3.0)), own() | dict(model=tied), own() | dict(model=free)]
         jobs += [own() | dict(model=nn.Linear(1, 1)), own() | dict(model=nn.Linear(1, 1).double())]

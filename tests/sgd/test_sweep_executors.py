@@ -94,6 +94,8 @@ def mixed_jobs():
         linear_job(own, noise=None, reg_on=False, tag=""),
         job(ln.MLP([1, 5, 5, 1], "tanh"), seed=4, batch_size=None, record=[0, 10, 500]),
         job(ln.TwoLayerReLU(3, dtype=torch.float32), steps=70),
+        job(ln.TwoLayerReLU(8), noise=ln.LabelNoise(None, covariance=np.eye(12)), momentum=0.5, lr=0.001, penalty=0.01),
+        job(ln.TwoLayerReLU(8), noise=ln.ParameterNoise(0.02), seed=5),
         job(frozen, x=torch.arange(100.0, dtype=torch.float64)[8:20] / 10, reg_on=X[:3]),
     ]
 
