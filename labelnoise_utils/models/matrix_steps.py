@@ -167,10 +167,10 @@ def steps_with_extras(theta, dim, x, y, indices, noise, lr, frozen, velocity, fi
         The number of steps before the first residual that is not finite.
     """
     steps, batch_size = indices.shape
-    order, (xi, point, gradient) = np.empty(0, np.int64), scratch(theta)
+    order, (xi, room, gradient) = np.empty(0, np.int64), scratch(theta)
     s, su, penalty = np.empty((dim, dim), theta.dtype), np.empty((2, dim, dim), theta.dtype), theta.dtype.type(extras.penalty)
     for t in range(steps):
-        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
+        point = look_around(theta, frozen, order, first + t, extras, xi, room, gradient)
         residual = 0.0
         for k in range(batch_size):
             i = indices[t, k]

@@ -15,10 +15,10 @@ def steps_with_extras(theta, sizes, code, x, y, indices, noise, lr, frozen, velo
         The number of steps before the first residual that is not finite.
     """
     steps, batch_size = indices.shape
-    order, (xi, point, gradient) = np.empty(0, np.int64), scratch(theta)
+    order, (xi, room, gradient) = np.empty(0, np.int64), scratch(theta)
     units, adjoints = np.zeros((sizes.size, 3, sizes.max())), np.zeros((4, sizes.size, sizes.max()))
     for t in range(steps):
-        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
+        point = look_around(theta, frozen, order, first + t, extras, xi, room, gradient)
         residual = 0.0
         for k in range(batch_size):
             i = indices[t, k]

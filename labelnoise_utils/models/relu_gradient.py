@@ -40,6 +40,14 @@ def relu_steps_with_extras(
     Source: equation (5).
     """
     dim, size = x.shape[1], width * x.shape[1]
+    if (
+        dim == 1
+        and theta.size != 3 * width + 1
+        and indices.shape[1] == 1
+        and not (frozen.size or extras.inside or extras.outside)
+    ):
+        v = velocity if velocity.size else np.zeros_like(theta)
+        return _steps_on_a_line(theta, v, width, x[:, 0], y, indices, noise, lr, extras.momentum, extras.penalty)
     if dim == 1:
         nothing = np.empty(0, np.int64)
         return _steps(theta, nothing, width, x, y, indices, noise, lr, frozen, velocity, first, extras)
@@ -104,9 +112,9 @@ def _add_gradient(gradient, theta, relu, x, target, penalty):
 @jit
 def _steps(theta, order, m, x, y, indices, noise, lr, frozen, velocity, first, extras):
     steps, batch_size = indices.shape
-    (xi, point, gradient), relu = scratch(theta), np.empty(m)
+    (xi, room, gradient), relu = scratch(theta), np.empty(m)
     for t in range(steps):
-        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
+        point = look_around(theta, frozen, order, first + t, extras, xi, room, gradient)
         residual = 0.0
         for k in range(batch_size):
             i = indices[t, k]
@@ -114,4 +122,51 @@ def _steps(theta, order, m, x, y, indices, noise, lr, frozen, velocity, first, e
         if not abs(residual) < np.inf:
             return t
         move(theta, frozen, order, extras, xi, gradient, lr / batch_size, velocity)
+    return steps
+
+
+@inlined
+def _step_on_a_line(a, b, c, relu, va, vb, vc, x, s, keep, r):
+    """The units' part of a step with momentum ``keep`` and ``r = 2 lr penalty``, in place; ``s = 2 lr residual``."""
+    q = r * (1 + x * x)
+    for i in range(a.size):
+        is_on = 1.0 if relu[i] > 0 else 0.0
+        g = is_on * (s * c[i] + r * relu[i])
+        va[i] = keep * va[i] - g * x
+        vb[i] = keep * vb[i] - g
+        vc[i] = keep * vc[i] - s * relu[i] - is_on * q * c[i]
+        a[i] += va[i]
+        b[i] += vb[i]
+        c[i] += vc[i]
+
+
+@jit
+def _steps_on_a_line(theta, velocity, m, x, y, indices, noise, lr, momentum, penalty):
+    """The same on a line and on one example at a time, without an array for the gradient; skip is a0 and b0, or nothing."""
+    # In arrays of their own, which the compiler knows not to overlap.
+    a, b, c, relu = theta[:m].copy(), theta[m : 2 * m].copy(), theta[2 * m : 3 * m].copy(), np.zeros(m)
+    va, vb, vc = velocity[:m].copy(), velocity[m : 2 * m].copy(), velocity[2 * m : 3 * m].copy()
+    skip, v_skip, steps = theta[3 * m :], velocity[3 * m :], len(indices)
+    for t in range(steps):
+        i, h = indices[t, 0], 0.0
+        for j in range(m):
+            p = a[j] * x[i] + b[j]
+            # Not p if p > 0 else 0, since NaN has to stay NaN.
+            p = 0.0 if p < 0 else p
+            relu[j] = p
+            h += c[j] * p
+        if skip.size:
+            h += skip[0] * x[i] + skip[1]
+        residual = h - (y[i] + noise[t, 0])
+        if not abs(residual) < np.inf:
+            return t
+        s = 2 * lr * residual
+        _step_on_a_line(a, b, c, relu, va, vb, vc, x[i], s, momentum, 2 * lr * penalty)
+        if skip.size:
+            v_skip[0] = momentum * v_skip[0] - s * x[i]
+            v_skip[1] = momentum * v_skip[1] - s
+            skip[0] += v_skip[0]
+            skip[1] += v_skip[1]
+    theta[:m], theta[m : 2 * m], theta[2 * m : 3 * m] = a, b, c
+    velocity[:m], velocity[m : 2 * m], velocity[2 * m : 3 * m] = va, vb, vc
     return steps

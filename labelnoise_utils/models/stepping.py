@@ -48,11 +48,14 @@ def scratch(theta):
 
 
 @inlined
-def look_around(theta, frozen, order, step, extras, xi, point, gradient):
-    """Before the gradient: draw the numbers of a step, put ``point`` beside theta, and begin the gradient with 0.
+def look_around(theta, frozen, order, step, extras, xi, room, gradient):
+    """Before the gradient: draw the numbers of a step, put ``room`` beside theta, and begin the gradient with 0.
 
     ``order`` says which number belongs to which place of theta, where these are in another order than the model's; it is empty
     where they are not.
+
+    Returns:
+        Where the gradient is to be taken: ``room``, or theta itself.
     """
     if extras.inside != 0 or extras.outside != 0:
         fill(xi, extras.key, step, extras.kind)
@@ -60,17 +63,15 @@ def look_around(theta, frozen, order, step, extras, xi, point, gradient):
         std = theta.dtype.type(extras.inside)
         if order.size:
             for j in range(theta.size):
-                point[j] = theta[j] + std * theta.dtype.type(xi[order[j]])
+                room[j] = theta[j] + std * theta.dtype.type(xi[order[j]])
         else:
             for j in range(theta.size):
-                point[j] = theta[j] + std * theta.dtype.type(xi[j])
+                room[j] = theta[j] + std * theta.dtype.type(xi[j])
         for j in range(frozen.size):
-            point[frozen[j]] = theta[frozen[j]]
-    else:
-        for j in range(theta.size):
-            point[j] = theta[j]
+            room[frozen[j]] = theta[frozen[j]]
     for j in range(theta.size):
         gradient[j] = 0
+    return room if extras.inside != 0 else theta
 
 
 @inlined

@@ -284,9 +284,9 @@ def _add_gradient(gradient, theta, h, g, is_tanh, x, target, penalty):
 def _steps(theta, order, is_tanh, x, y, indices, noise, lr, frozen, velocity, first, extras):
     steps, batch_size = indices.shape
     m = theta.size // (x.shape[1] + 1)
-    (xi, point, gradient), h, g = scratch(theta), np.empty(m), np.empty(m)
+    (xi, room, gradient), h, g = scratch(theta), np.empty(m), np.empty(m)
     for t in range(steps):
-        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
+        point = look_around(theta, frozen, order, first + t, extras, xi, room, gradient)
         residual = 0.0
         for k in range(batch_size):
             i = indices[t, k]

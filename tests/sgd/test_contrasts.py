@@ -1,4 +1,4 @@
-"""Other noises, momentum and a penalty: two engines, the step by hand, what each law is, and runs that go on."""
+"""Other noises, momentum and a penalty: two engines, the step by hand, and what each law is."""
 
 import copy
 
@@ -6,34 +6,14 @@ import numpy as np
 import pytest
 import torch
 from cases import BATCHES, CASES, CLOUD, ENGINES, X, Y, assert_same_trajectory, quick
+from noises import SETTINGS, slowed
 from plain import flat, flat_gradient, loss_of, plain_loop
 from refusals import refusals
 from torch import nn
 
 import labelnoise_utils as ln
 from labelnoise_utils.models.counter import key_of, numbers
-from labelnoise_utils.sgd import noise, training
-from labelnoise_utils.sgd.noise import draws_from
-
-SETTINGS = {
-    "parameters": dict(noise=ln.ParameterNoise(0.03)),
-    "parameters, momentum": dict(noise=ln.ParameterNoise(0.03, "uniform"), momentum=0.6),
-    "Langevin": dict(noise=ln.LangevinNoise(0.003, "rademacher")),
-    "Langevin, momentum": dict(noise=ln.LangevinNoise(0.003), momentum=0.6),
-    "inputs": dict(noise=ln.InputNoise(0.1)),
-    "inputs, momentum": dict(noise=ln.InputNoise(0.1, "uniform"), momentum=0.6),
-    "two copies": dict(noise=ln.TwoCopies(0.4)),
-    "reshuffled": dict(noise=ln.TwoCopies(0.4, reshuffled=True)),
-    "frozen": dict(noise=ln.FrozenNoise(0.4, "gaussian")),
-    "momentum": dict(noise=ln.LabelNoise(0.4), momentum=0.9),
-    "penalty": dict(noise=None, penalty=0.01),
-    "all": dict(noise=ln.ParameterNoise(0.03), momentum=0.5, penalty=0.003),
-}
-
-
-def slowed(lr, settings):
-    """A rate at which a run with momentum moves as far as one without."""
-    return lr * (1 - settings.get("momentum", 0.0))
+from labelnoise_utils.sgd import noise
 
 
 class TestEnginesAgree:
@@ -55,6 +35,15 @@ class TestEnginesAgree:
         scale = np.abs(other.theta).max()
         np.testing.assert_allclose(one.theta, other.theta, rtol=0, atol=1e-11 * scale)
         assert np.abs(other.theta[-1] - other.theta[0]).max() > 1e-3
+
+    @pytest.mark.parametrize("setting", ["momentum", "penalty", "both"])
+    @pytest.mark.parametrize("name", ["relu", "relu-without-skip", "relu-constant"])
+    def test_on_a_line_and_one_example_at_a_time(self, name, setting):
+        """Where there is a step of its own."""
+        settings = dict(momentum=0.8 * (setting != "penalty"), penalty=0.01 * (setting != "momentum"), lr=0.001)
+        one, other = (quick(CASES[name][0](), engine=engine, **settings) for engine in ENGINES)
+        np.testing.assert_allclose(one.theta, other.theta, rtol=0, atol=1e-12)
+        assert np.abs(other.theta[-1] - other.theta[0]).max() > 1e-2
 
     def test_in_single_precision(self):
         build = lambda: ln.MatrixSensing(5, dtype=torch.float32)  # noqa: E731
@@ -245,68 +234,6 @@ class TestLaws:
         for engine in ENGINES:
             one, other = (quick(ln.TwoLayerReLU(5), engine=engine, **more) for more in ({}, dict(momentum=0, penalty=0.0)))
             assert_same_trajectory(one, other)
-
-
-@pytest.fixture
-def cut_up(monkeypatch):
-    """Written all the time, and from many chunks."""
-    monkeypatch.setattr("labelnoise_utils.sgd.progress.PAUSES", 0)
-    monkeypatch.setattr(training, "SECONDS_TO_CHECKPOINT", 0)
-    monkeypatch.setattr("labelnoise_utils.sgd.noise.DRAWS_PER_CHUNK", 2**8)
-
-
-class TestGoesOn:
-    @pytest.mark.parametrize("engine", ["auto", "torch"])
-    @pytest.mark.parametrize("setting", SETTINGS)
-    def test_a_run_that_was_left_ends_as_one_that_was_not(self, tmp_path, cut_up, setting, engine):
-        build, x, y, lr = CASES["outputs" if engine == "torch" else "relu-2d"]
-        settings = SETTINGS[setting] | dict(lr=slowed(lr, SETTINGS[setting]), batch_size=3, engine=engine, steps=120)
-        settings |= dict(record=[0, 7, 50, 120], checkpoint=tmp_path / "run")
-
-        def leave(step, *_):
-            if step in (7, 50) and step not in left:
-                left.append(step)
-                raise KeyError("left")
-
-        left = []
-        for _ in range(2):
-            with pytest.raises(KeyError):
-                quick(build(), x, y, callback=leave, **settings)
-        run = quick(build(), x, y, callback=leave, **settings)
-        del settings["checkpoint"]
-        assert left == [7, 50]
-        assert_same_trajectory(run, quick(build(), x, y, **settings))
-
-    @pytest.mark.parametrize("setting", SETTINGS)
-    def test_the_pieces_of_a_run_do_not_change_it(self, monkeypatch, setting):
-        build, x, y, lr = CASES["sigmoidal-tanh"]
-        settings = SETTINGS[setting] | dict(lr=slowed(lr, SETTINGS[setting]), batch_size=2)
-        whole = quick(build(), x, y, **settings)
-        monkeypatch.setattr("labelnoise_utils.sgd.noise.DRAWS_PER_CHUNK", 1)
-        assert_same_trajectory(quick(build(), x, y, **settings), whole)
-
-    @pytest.mark.parametrize(
-        "law", [ln.TwoCopies(0.5, reshuffled=True), ln.FrozenNoise(0.5), ln.InputNoise(0.1), ln.LabelNoise(np.ones(11))]
-    )
-    def test_draws_go_on_from_a_position(self, monkeypatch, law):
-        monkeypatch.setattr(noise, "DRAWS_PER_CHUNK", 2**9)
-        arguments = dict(noise=law, batch_size=5, seed=2, outputs=(), inputs=(2,))
-        chunks = list(draws_from(None, 11, 400, **arguments))
-        assert len(chunks) > 3
-        for first in (0, 2, len(chunks) - 1):
-            for one, other in zip(draws_from(chunks[first][0], 11, 400, **arguments), chunks[first:], strict=True):
-                assert one[0] == other[0]
-                np.testing.assert_array_equal(one[1], other[1])
-                np.testing.assert_array_equal(one[2], other[2])
-
-    def test_another_call_is_refused(self, tmp_path):
-        path = tmp_path / "run"
-        quick(ln.TwoLayerReLU(5), checkpoint=path, momentum=0.5, penalty=0.01)
-        for other, message in {0.6: "momentum was 0.5, and is 0.6", 0.0: "momentum was 0.5, and is 0.0"}.items():
-            with pytest.raises(ValueError, match=message):
-                quick(ln.TwoLayerReLU(5), checkpoint=path, momentum=other, penalty=0.01)
-        with pytest.raises(ValueError, match="penalty was 0.01, and is 0.02"):
-            quick(ln.TwoLayerReLU(5), checkpoint=path, momentum=0.5, penalty=0.02)
 
 
 class Halved(nn.Linear):
