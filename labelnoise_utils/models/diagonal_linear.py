@@ -158,9 +158,9 @@ def _add_gradient(gradient, theta, x, target, penalty):
 @jit
 def _steps(theta, x, y, indices, noise, lr, frozen, velocity, first, extras):
     steps, batch_size = indices.shape
-    order, (xi, point, gradient) = np.empty(0, np.int64), scratch(theta)
+    order, (xi, room, gradient) = np.empty(0, np.int64), scratch(theta)
     for t in range(steps):
-        look_around(theta, frozen, order, first + t, extras, xi, point, gradient)
+        point = look_around(theta, frozen, order, first + t, extras, xi, room, gradient)
         residual = 0.0
         for k in range(batch_size):
             i = indices[t, k]
