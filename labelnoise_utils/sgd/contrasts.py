@@ -47,9 +47,12 @@ class TwoCopies(Law):
         """Where they come in epochs; as :attr:`Law.is_of_two_copies`."""
         return self.reshuffled
 
-    def check(self, x: torch.Tensor, y: torch.Tensor, batch_size: int | None) -> None:
-        """Refuse labels of another shape, and the full batch in epochs; as :meth:`Law.check`."""
+    def check(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Refuse labels of another shape; as :meth:`Law.check`."""
         for_each_label(self.std, len(y), tuple(y.shape[1:]))
+
+    def check_batch(self, batch_size: int | None) -> None:
+        """Refuse the full batch in epochs; as :meth:`Law.check_batch`."""
         if self.reshuffled and batch_size is None:
             raise ValueError("batch_size must be a number under TwoCopies(reshuffled=True): its epochs are cut into batches")
 
@@ -102,7 +105,7 @@ class FrozenNoise(Law):
         object.__setattr__(self, "std", as_std(self.std))
         check_kind(self.kind)
 
-    def check(self, x: torch.Tensor, y: torch.Tensor, batch_size: int | None) -> None:
+    def check(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Refuse labels of another shape; as :meth:`Law.check`."""
         for_each_label(self.std, len(y), tuple(y.shape[1:]))
 
@@ -212,7 +215,7 @@ class InputNoise(_OfOneStd):
         """It is; as :attr:`Law.on_inputs`."""
         return True
 
-    def check(self, x: torch.Tensor, y: torch.Tensor, batch_size: int | None) -> None:
+    def check(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Refuse inputs that are no real numbers; as :meth:`Law.check`."""
         if not x.is_floating_point():
             raise ValueError(f"x must be in floating point under InputNoise, got {x.dtype}")

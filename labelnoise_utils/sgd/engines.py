@@ -50,8 +50,8 @@ def train_compiled(job: Job) -> Descend:
     parameters; one whose parameters were tied, added or replaced since is left to the torch engine.
 
     With momentum, a penalty, or noise on the parameters it is ``compiled_steps``, with three arguments more: ``velocity`` (p,),
-    changed in place, (0,) without momentum; ``first``, the number of steps made before; and ``extras``, see
-    :class:`labelnoise_utils.models.stepping.Extras`. A model without it is left to the torch engine then.
+    changed in place, (0,) without momentum; ``first``, the number of steps made before; and ``extras``, the ``Extras`` of
+    ``models/stepping.py``. A model without it is left to the torch engine then.
 
     Args:
         job: what to run.

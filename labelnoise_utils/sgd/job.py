@@ -104,7 +104,8 @@ def prepare(
         if batch_size > len(x):
             raise ValueError(f"batch_size must be at most the number of examples, {len(x)}, got {batch_size}")
     if noise is not None:
-        noise.check(x, y, batch_size)
+        noise.check(x, y)
+        noise.check_batch(batch_size)
     record = _record(record, steps)
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")

@@ -23,16 +23,22 @@ class Law:
     Two laws are equal if all their numbers are, and print as what they were made from, arrays as how many there are.
     """
 
-    def check(self, x: torch.Tensor, y: torch.Tensor, batch_size: int | None) -> None:
+    def check(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Refuse data that the law is not for.
 
         Args:
             x: (n, ...).
             y: (n, ...).
-            batch_size: None is the full batch.
 
         Raises:
             ValueError: if it has numbers for other labels than those of y.
+        """
+
+    def check_batch(self, batch_size: int | None) -> None:
+        """Refuse a batch size that the law is not for.
+
+        Raises:
+            ValueError: if it is one.
         """
 
     def unit(self, n: int, width: int) -> int:

@@ -144,7 +144,7 @@ class LabelNoise(Law):
         allowed = f"({n}, {n})" if not outputs else f"({k}, {k}) or ({n}, {k}, {n}, {k})"
         raise ValueError(f"noise has a covariance of shape {shape}, for labels of shape {(n, *outputs)} it must have {allowed}")
 
-    def check(self, x: torch.Tensor, y: torch.Tensor, batch_size: int | None) -> None:
+    def check(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Refuse labels of another shape than the numbers are for; as :meth:`Law.check`."""
         self.begin(None, len(y), tuple(y.shape[1:]))
 
@@ -219,8 +219,9 @@ def sgd_draws(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All the randomness of a run, in chunks: which examples each step reads, and the noise on their labels.
 
-    Indices are uniform on ``{0, ..., n - 1}`` with replacement. They and the noise come from two separate streams, so runs
-    with the same seed read the same examples whatever the noise; and a run of 1000 steps is the beginning of one of 2000.
+    Indices are uniform on ``{0, ..., n - 1}`` with replacement, except for :class:`TwoCopies` in epochs. They and the noise
+    come from two separate streams, so runs with the same seed read the same examples whatever the noise; and a run of 1000
+    steps is the beginning of one of 2000.
 
     Args:
         n: number of examples.
@@ -237,7 +238,7 @@ def sgd_draws(
         silent.
 
     Raises:
-        ValueError: if noise has numbers for labels of another shape.
+        ValueError: if noise has numbers for labels of another shape, or is of epochs and the batch is full.
 
     Source: section 3.1, equation (5): a randomly chosen example i at each step.
     """
@@ -274,6 +275,7 @@ def draws_from(
     """
     index_stream, noise_stream = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
     law, width = Law() if noise is None else noise, n if batch_size is None else batch_size
+    law.check_batch(batch_size)
     shape, unit = inputs if law.on_inputs else outputs, law.unit(n, width)
     # A multiple of 32 bits, so that Rademacher draws of consecutive chunks join without a gap.
     chunk = max(unit, min(-(-steps // unit), DRAWS_PER_CHUNK // law.per_step(n, width, outputs, inputs) // unit) * unit)

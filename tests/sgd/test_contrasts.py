@@ -298,6 +298,11 @@ test_bad_input_is_named = refusals(
             ValueError,
             "batch_size must be a number under TwoCopies",
         ),
+        "draws of epochs of the full batch": (
+            lambda: next(ln.sgd_draws(5, 9, noise=ln.TwoCopies(1.0, reshuffled=True), batch_size=None)),
+            ValueError,
+            "batch_size must be a number under TwoCopies",
+        ),
         "whole numbers as inputs": (
             lambda: quick(nn.Sequential(nn.Embedding(3, 1)), torch.arange(3), torch.zeros(3, 1), noise=ln.InputNoise(0.1)),
             ValueError,
