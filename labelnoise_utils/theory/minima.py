@@ -14,6 +14,7 @@ from ..regularizer.hypothesis import (
     twice_differentiable,
 )
 from ..regularizer.inputs import Inputs, batches
+from ..regularizer.norms import ElementaryNorms
 from .geometry import errors, jacobian_of
 
 # Curvatures up to so much of the largest are left alone.
@@ -72,7 +73,7 @@ def loss_at(model: torch.nn.Module, x: Inputs, y: torch.Tensor) -> Loss:
     """
     h = Hypothesis(model, trainable(model))
     parameters = [*h.parameters.values()]
-    with gradients_possible(), torch.enable_grad(), attributes_kept(model):
+    with gradients_possible(), torch.enable_grad(), attributes_kept(model), ElementaryNorms():
         examples = next(batches(x, None, parameters[0]))
         values = h(examples)
         f = (values - as_tensor("y", y, parameters[0]).to(values)).square().sum() / (2 * len(examples))

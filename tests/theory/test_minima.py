@@ -11,6 +11,7 @@ from refusals import refusals
 from torch import nn
 
 import labelnoise_utils as ln
+from labelnoise_utils.theory.minima import loss_at
 
 NAN = math.nan
 # Each example with three labels, whose means are Y.
@@ -88,6 +89,26 @@ class TestProjectToMinimum:
             ln.project_to_minimum(model, x, y)
         ln.project_to_minimum(other, x, y)
         assert torch.equal(flat(model), flat(other))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(4), nn.Sequential(nn.Unflatten(1, (1, 4)), nn.InstanceNorm1d(1), nn.Flatten())])
+def test_third_derivative_of_the_loss_through_norms(norm):
+    """Of which torch's own is wrong, without a word; here by differences of the second."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 4), norm, nn.Tanh(), nn.Linear(4, 1)).double()
+    theta, t, y = flat(model), 1e-5, Y[:, None]
+    q = torch.sin(torch.arange(len(theta), dtype=torch.float64))
+    expected = []
+    for direction in torch.eye(len(theta), dtype=torch.float64):
+        ends = []
+        for sign in (1, -1):
+            nn.utils.vector_to_parameters(theta + sign * t * direction, model.parameters())
+            ends.append(q @ loss_at(model, X, y).hessian() @ q)
+        expected.append((ends[0] - ends[1]) / (2 * t))
+    nn.utils.vector_to_parameters(theta, model.parameters())
+    expected = torch.stack(expected)
+    measured = loss_at(model, X, y).along(q[:, None])
+    torch.testing.assert_close(measured, expected, rtol=0, atol=1e-6 * expected.abs().max().item())
 
 
 BAD_INPUT = {
