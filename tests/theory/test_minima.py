@@ -9,6 +9,7 @@ from plain import flat, flat_gradient, loss_of
 from points import ONE, POINTS, X, Y, poisoned, tanh
 from refusals import refusals
 from torch import nn
+from torch.utils.data import DataLoader
 
 import labelnoise_utils as ln
 from labelnoise_utils.theory.minima import loss_at
@@ -20,6 +21,17 @@ SPREAD = torch.tensor([0.5, -0.2, -0.3], dtype=torch.float64)
 
 def contradictory():
     return X.repeat(3, 1), torch.cat([Y + s for s in SPREAD])
+
+
+class Escaping(nn.Module):
+    """h = (100 u, exp(-v)): with labels 0 the loss falls for ever along v, where it is all but straight."""
+
+    def __init__(self):
+        super().__init__()
+        self.u, self.v = (nn.Parameter(torch.tensor(value, dtype=torch.float64)) for value in (0.3, 5.0))
+
+    def forward(self, x):
+        return torch.stack([100 * self.u * x, torch.exp(-self.v) * x], dim=1)
 
 
 class TestProjectToMinimum:
@@ -81,6 +93,13 @@ class TestProjectToMinimum:
             ln.project_to_minimum(model, ONE, -ONE, max_steps=5)
         assert model.theta.item() == 0.5
 
+    @pytest.mark.parametrize("model, found", [(ln.Product(0.0, 0.0), "a saddle"), (Escaping(), "a slope of 4.54e-05 along")])
+    def test_where_newtons_method_stays_is_no_minimum(self, model, found):
+        before = flat(model)
+        with pytest.raises(ArithmeticError, match=f"no minimum was found near by: Newton's method stays at {found}"):
+            ln.project_to_minimum(model, ONE, torch.zeros_like(model(ONE)) + isinstance(model, ln.Product))
+        assert torch.equal(flat(model), before)
+
     @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
     def test_callers_mode_changes_nothing(self, mode):
         x, y = contradictory()
@@ -121,6 +140,11 @@ BAD_INPUT = {
         lambda: ln.project_to_minimum(tanh(), X, Y, max_steps=0),
         ValueError,
         "max_steps must be at least 1, got 0",
+    ),
+    "a loader": (
+        lambda: ln.project_to_minimum(tanh(), DataLoader(X), Y),
+        TypeError,
+        "x must be a tensor or an array, a tuple or a dict of them, beside y, got a DataLoader",
     ),
     "no module": (lambda: ln.project_to_minimum(len, X, Y), TypeError, "model must be a torch.nn.Module"),
 }
