@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .norms import ElementaryWeightNorm, has_weight_norm
+
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
@@ -102,7 +104,7 @@ attention_in_steps = _AttentionInSteps()
 def twice_differentiable(model: torch.nn.Module) -> Iterator[None]:
     """Within the block layers run in ways that torch can differentiate twice, as the gradient of reg needs.
 
-    Fused attention and the recurrent layers of cuDNN can be differentiated only once.
+    Fused attention and the recurrent layers of cuDNN can be differentiated only once, weight norms not twice without a fault.
 
     Yields:
         Nothing.
@@ -112,4 +114,6 @@ def twice_differentiable(model: torch.nn.Module) -> Iterator[None]:
         stack.enter_context(attention_in_steps())
         if recurrent:
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if has_weight_norm(model):
+            stack.enter_context(ElementaryWeightNorm())
         yield

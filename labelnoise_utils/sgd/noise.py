@@ -93,6 +93,8 @@ class LabelNoise(Law):
             what = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
             raise TypeError(f"y must be a tensor of floating-point labels, got {what}; classes are flipped by LabelFlip")
         if not self._is_plain:
+            if not y.dim():
+                raise ValueError("noise has numbers for many labels, got one label, of shape ()")
             made_ready = torch.from_numpy(self.begin(None, len(y), tuple(y.shape[1:])).copy()).to(y)
         if self.kind == "gaussian":
             z = torch.empty_like(y).normal_(generator=generator)

@@ -2,12 +2,13 @@
 
 import torch
 
+from ..arguments import as_integer
 from ..regularizer import implicit_regularizer, per_example_sq_norms
 from ..regularizer.hypothesis import Hypothesis, attributes_kept, gradients_possible, trainable, twice_differentiable
 from ..regularizer.inputs import Inputs, batches
 from ..sgd.noise import LabelNoise
 from .geometry import jacobian_of, linearize
-from .noise_covariance import check_noise, noise_covariance
+from .noise_covariance import check_in_order, check_noise, equal_std, noise_covariance, variances
 from .unequal import balanced
 
 
@@ -39,18 +40,26 @@ def weighted_regularizer(model: torch.nn.Module, x: Inputs, noise: LabelNoise, *
     20.0
     """
     check_noise(noise)
+    if equal_std(noise) is None:
+        check_in_order(x)
     h = Hypothesis(model, trainable(model))
     with gradients_possible():
         parts = [*batches(x, None, next(iter(h.parameters.values())))]
         with attributes_kept(model), torch.enable_grad():
             outputs = h.of_one(next(iter(parts[0].split(1)))).numel()
     n = sum(map(len, parts))
-    s = noise_covariance(noise, n, outputs, batch_size)
-    weights = s.diagonal().reshape(n, outputs)
-    if not torch.equal(s, s.diagonal().diag()) or not (weights == weights[:, :1]).all():
+    if noise.covariance is not None:
+        s = noise_covariance(noise, n, outputs, batch_size)
         with twice_differentiable(model):
             jacobian, _ = jacobian_of(h, x, graph=torch.is_grad_enabled())
         return ((s.to(jacobian) @ jacobian) * jacobian).sum() / n
+    # Without S, which holds (n k)^2 numbers.
+    read = n if batch_size is None else as_integer("batch_size", batch_size, 1)
+    weights = torch.tensor(variances(noise.std, n, outputs) / read)
+    if not (weights == weights[:, :1]).all():
+        with twice_differentiable(model):
+            jacobian, _ = jacobian_of(h, x, graph=torch.is_grad_enabled())
+        return weights.reshape(-1).to(jacobian) @ jacobian.square().sum(dim=1) / n
     if (weights == weights[0, 0]).all():
         return weights[0, 0].item() * implicit_regularizer(model, x)
     norms = per_example_sq_norms(model, x)
@@ -77,6 +86,7 @@ def bracket_drift(
     Returns:
         (p,).
     """
+    check_in_order(x)
     line = linearize(model, x, tol=tol)
     s = noise_covariance(noise, line.examples, len(line.jacobian) // line.examples, batch_size).to(line.jacobian)
     aims = directions(line.jacobian @ line.normal @ line.normal.T, s)

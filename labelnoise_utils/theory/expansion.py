@@ -2,17 +2,16 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.func import functional_call, grad, jacfwd
-from torch.overrides import TorchFunctionMode
 
 from ..arguments import as_integer, as_positive
 from ..models.compiled import jit
 from ..regularizer.hypothesis import attributes_kept, gradients_possible, trainable, twice_differentiable
+from ..regularizer.norms import ElementaryNorms
 from ..sgd.noise import LabelNoise, sgd_draws
 from .geometry import errors, linearize
 
@@ -85,49 +84,6 @@ def _along(direction: torch.Tensor, f: Callable[[torch.Tensor], torch.Tensor]) -
     return lambda theta: grad(f)(theta) @ direction
 
 
-class _ElementaryNorms(TorchFunctionMode):
-    """Layer and instance norms by elementary operations: torch's own third derivatives of them are wrong, without a word."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        own = {F.layer_norm: _layer_norm, F.instance_norm: _instance_norm}.get(function, function)
-        return own(*args, **(kwargs or {}))
-
-
-def _layer_norm(
-    input: torch.Tensor,
-    normalized_shape: Sequence[int],
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-    eps: float = 1e-5,
-) -> torch.Tensor:
-    z = _standardized(input, tuple(range(-len(normalized_shape), 0)), eps)
-    z = z if weight is None else z * weight
-    return z if bias is None else z + bias
-
-
-def _instance_norm(
-    input: torch.Tensor,
-    running_mean: torch.Tensor | None = None,
-    running_var: torch.Tensor | None = None,
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> torch.Tensor:
-    if not use_input_stats:
-        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    z = _standardized(input, tuple(range(2, input.dim())), eps)
-    channels = (-1, *[1] * (input.dim() - 2))
-    z = z if weight is None else z * weight.view(channels)
-    return z if bias is None else z + bias.view(channels)
-
-
-def _standardized(x: torch.Tensor, dims: tuple[int, ...], eps: float) -> torch.Tensor:
-    centred = x - x.mean(dims, keepdim=True)
-    return centred / (centred.square().mean(dims, keepdim=True) + eps).sqrt()
-
-
 @contextlib.contextmanager
 def _transforms(model: torch.nn.Module) -> Iterator[None]:
     """Within the block torch.func differentiates the model, and leaves nothing in it.
@@ -141,7 +97,7 @@ def _transforms(model: torch.nn.Module) -> Iterator[None]:
             torch.enable_grad(),
             attributes_kept(model),
             twice_differentiable(model),
-            _ElementaryNorms(),
+            ElementaryNorms(),
         ):
             yield
     except RuntimeError as error:

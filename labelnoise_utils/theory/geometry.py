@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils.data import DataLoader
 
 from ..arguments import as_integer, as_number, as_positive, as_tensor
 from ..regularizer.hypothesis import (
@@ -221,6 +222,8 @@ def errors(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Te
             :func:`implicit_regularizer`.
     """
     h = Hypothesis(model, trainable(model))
+    if isinstance(x, DataLoader):
+        raise TypeError("x must be a tensor or an array, a tuple or a dict of them, beside y, got a DataLoader")
     like = next(iter(h.parameters.values()))
     with gradients_possible():
         examples = next(batches(x, None, like))

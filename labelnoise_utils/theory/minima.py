@@ -14,10 +14,15 @@ from ..regularizer.hypothesis import (
     twice_differentiable,
 )
 from ..regularizer.inputs import Inputs, batches
+from ..regularizer.norms import ElementaryNorms
 from .geometry import errors, jacobian_of
 
 # Curvatures up to so much of the largest are left alone.
 FLAT = 1e-6
+# Of the gradient at a minimum, relative to its parts by example.
+AT_MINIMUM = 1e-7
+# An error that counts as none, in units of the label: at zero error the gradient is what rounding leaves.
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +77,7 @@ def loss_at(model: torch.nn.Module, x: Inputs, y: torch.Tensor) -> Loss:
     """
     h = Hypothesis(model, trainable(model))
     parameters = [*h.parameters.values()]
-    with gradients_possible(), torch.enable_grad(), attributes_kept(model):
+    with gradients_possible(), torch.enable_grad(), attributes_kept(model), ElementaryNorms():
         examples = next(batches(x, None, parameters[0]))
         values = h(examples)
         f = (values - as_tensor("y", y, parameters[0]).to(values)).square().sum() / (2 * len(examples))
@@ -134,7 +139,11 @@ def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, to
             slopes = directions.T @ loss.gradient.detach()
             move = directions @ torch.where(steep, slopes / torch.where(steep, curvatures.abs(), 1), 0)
             if move.norm() <= tol * max(1, theta.norm()):
-                return step
+                wrong = _what_is_no_minimum(curvatures, slopes[~steep], forces(model, x, y))
+                if wrong is None:
+                    return step
+                set_parameters(model, start)
+                raise ArithmeticError(f"no minimum was found near by: Newton's method stays at {wrong}")
             for halvings in range(31):
                 set_parameters(model, theta - move / 2**halvings)
                 last, loss = loss, loss_at(model, x, y)
@@ -146,3 +155,13 @@ def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, to
                 break
     set_parameters(model, start)
     raise ArithmeticError(f"no minimum was found near by: {step} steps of Newton's method ended at one of {move.norm():.3g}")
+
+
+def _what_is_no_minimum(curvatures: torch.Tensor, flat_slopes: torch.Tensor, pulls: torch.Tensor) -> str | None:
+    largest = curvatures.abs().max()
+    if curvatures[0] < -FLAT * largest:
+        return f"a saddle, whose Hessian has the eigenvalue {curvatures[0]:.3g}"
+    slope, scale = flat_slopes.norm(), pulls.square().sum(dim=1).mean().sqrt()
+    if slope > AT_MINIMUM * scale + ROUNDING * largest.sqrt():
+        return f"a slope of {slope:.3g} along directions without curvature"
+    return None

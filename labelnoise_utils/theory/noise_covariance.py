@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, SequentialSampler
 
 from ..arguments import as_integer
 from ..sgd.noise import LabelNoise
@@ -46,7 +47,7 @@ def noise_covariance(noise: LabelNoise, n: int, outputs: int, batch_size: int | 
         batch_size = as_integer("batch_size", batch_size, 1)
     given, rows = noise.covariance, n * outputs
     if given is None:
-        whole, one_vector = np.diag(_variances(noise.std, n, outputs).reshape(rows)), False
+        whole, one_vector = np.diag(variances(noise.std, n, outputs).reshape(rows)), False
     else:
         whole, one_vector = _whole(given, n, outputs)
     whole = torch.tensor(whole)
@@ -68,6 +69,21 @@ def check_noise(noise: object) -> None:
         raise TypeError(f"noise must be a LabelNoise, got {noise!r}; a standard deviation s is written LabelNoise(s)")
 
 
+def check_in_order(x: object) -> None:
+    """Refuse a loader that shuffles, of which nobody knows which example a number of the noise is for.
+
+    Raises:
+        ValueError: if x is one.
+    """
+    if not isinstance(x, DataLoader):
+        return
+    sampler = x.sampler if x.batch_sampler is None else getattr(x.batch_sampler, "sampler", None)
+    if not isinstance(sampler, SequentialSampler):
+        raise ValueError(
+            "x must give its examples in the same order each time, as the noise does: a DataLoader without shuffle"
+        )
+
+
 def equal_std(noise: LabelNoise) -> float | None:
     """The one standard deviation of all labels, or None where they may differ or depend on each other."""
     if noise.covariance is None and np.ndim(noise.std) == 0:
@@ -75,8 +91,15 @@ def equal_std(noise: LabelNoise) -> float | None:
     return None
 
 
-def _variances(std: float | np.ndarray, n: int, outputs: int) -> np.ndarray:
-    """Of every label, (n, outputs)."""
+def variances(std: float | np.ndarray, n: int, outputs: int) -> np.ndarray:
+    """Of every label, (n, outputs), from one standard deviation, or one for each.
+
+    Returns:
+        float64.
+
+    Raises:
+        ValueError: if there are as many for other labels.
+    """
     std = np.asarray(std, dtype=np.float64)
     if std.shape in ((), (n,)):
         return np.broadcast_to(std.reshape(-1, 1), (n, outputs)) ** 2

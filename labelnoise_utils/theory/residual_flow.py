@@ -9,6 +9,7 @@ from torch.func import functional_call, grad, jacrev, vjp
 from ..arguments import as_positive
 from ..regularizer.gradients import NUMBERS_PER_CHUNK
 from ..regularizer.hypothesis import trainable
+from ..regularizer.norms import ElementaryNorms
 from ..sgd.job import Job, prepare
 from ..sgd.run import Run
 from .minima import forces, loss_at
@@ -74,7 +75,8 @@ def _fields(model: torch.nn.Module, job: Job, rank: int) -> Fields:
 
     def errors(theta: torch.Tensor) -> torch.Tensor:
         parts = zip(parameters, theta.split(sizes), shapes, strict=True)
-        h = functional_call(model, {name: part.view(shape) for name, part, shape in parts}, (job.x,))
+        with ElementaryNorms():
+            h = functional_call(model, {name: part.view(shape) for name, part, shape in parts}, (job.x,))
         return (h - job.y).reshape(n, k)
 
     def half(theta: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,10 @@ import torch
 from ..arguments import as_integer, as_number, as_positive
 from ..regularizer.hypothesis import gradients_possible, twice_differentiable
 from ..regularizer.inputs import Inputs
-from .minima import forces, loss_at
+from .minima import AT_MINIMUM, ROUNDING, forces, loss_at
 
-# Of the gradient at a minimum, and of the noise along the minima, relative to the parts of the gradient by example.
-AT_MINIMUM, ALONG_MINIMA = 1e-7, 1e-3
-# An error that counts as none, in units of the label: at zero error the gradient is what rounding leaves.
-ROUNDING = 1e-10
+# Of the noise along the minima, relative to the parts of the gradient by example.
+ALONG_MINIMA = 1e-3
 
 
 def residual_drift(

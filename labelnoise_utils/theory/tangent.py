@@ -5,6 +5,7 @@ import torch
 from ..arguments import as_nonnegative, as_positive
 from ..regularizer import implicit_regularizer
 from ..regularizer.hypothesis import attributes_kept, gradients_possible, trainable, twice_differentiable
+from ..regularizer.norms import ElementaryNorms
 from ..sgd.noise import LabelNoise
 from .brackets import bracket_drift
 from .cloud import settings
@@ -59,7 +60,8 @@ def tangential_curvature(
     parameters = list(trainable(model).values())
     mu = torch.linalg.lstsq(line.jacobian.T, _gradient_of_reg(model, x)[:, None], driver="gelsd").solution[:, 0]
     with gradients_possible(), attributes_kept(model), twice_differentiable(model), torch.enable_grad():
-        lagrangian = implicit_regularizer(model, x) - model(x).reshape(-1) @ mu
+        with ElementaryNorms():
+            lagrangian = implicit_regularizer(model, x) - model(x).reshape(-1) @ mu
         slopes = torch.autograd.grad(lagrangian, parameters, create_graph=True, materialize_grads=True)
         rows = []
         for slope in torch.cat([s.reshape(-1) for s in slopes]).unbind():

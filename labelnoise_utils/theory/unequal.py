@@ -8,7 +8,7 @@ from ..arguments import as_integer, as_positive
 from ..regularizer.inputs import Inputs
 from ..sgd.noise import LabelNoise
 from .geometry import Linearization, linearize
-from .noise_covariance import check_noise, noise_covariance
+from .noise_covariance import check_in_order, check_noise, noise_covariance
 
 
 def stationary_covariance(
@@ -54,6 +54,7 @@ def stationary_covariance(
     """
     lr = as_positive("lr", lr)
     check_noise(noise)
+    check_in_order(x)
     line = linearize(model, x, tol=tol)
     _, sizes, felt = modes(line, noise, batch_size)
     return lr * line.normal @ balanced(sizes, felt) @ line.normal.T
@@ -142,6 +143,7 @@ def ornstein_uhlenbeck_cloud(
     """
     lr = as_positive("lr", lr)
     check_noise(noise)
+    check_in_order(x)
     if not (isinstance(steps, float) and steps == math.inf):
         steps = as_integer("steps", steps, 0)
     line = linearize(model, x, tol=tol)

@@ -62,7 +62,8 @@ LAYERS = {
     "scale": Scaled,
     "prelu": lambda bias: nn.PReLU(),
     "bilinear": lambda bias: nn.Bilinear(WIDTH, WIDTH, WIDTH, bias=bias),
-    "weight norm": lambda bias: parametrizations.weight_norm(nn.Linear(WIDTH, WIDTH, bias=bias)),
+    # Of the whole matrix: by rows, torch's own second derivatives are wrong, and so would be what it is compared with.
+    "weight norm": lambda bias: parametrizations.weight_norm(nn.Linear(WIDTH, WIDTH, bias=bias), dim=None),
     "attention": lambda bias: nn.MultiheadAttention(2, 1, bias=bias, batch_first=True),
     "gru": lambda bias: nn.GRU(2, 2, bias=bias, batch_first=True),
     "cell": lambda bias: nn.GRUCell(WIDTH, WIDTH, bias=bias),

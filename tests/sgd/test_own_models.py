@@ -300,7 +300,10 @@ class TestLabelsForALoopOfOnesOwn:
         assert torch.equal(ln.LabelFlip(0.0, 5)(y), y)
         assert (ln.LabelFlip(1.0, 5)(y) != y).all()
         small = y[:5].to(torch.uint8)
-        assert ln.LabelFlip(1.0, 5)(small).dtype == torch.uint8
+        for dtype in (torch.uint8, torch.int32, torch.uint16, torch.uint64):
+            flipped = ln.LabelFlip(1.0, 5)(small.to(dtype))
+            assert flipped.dtype == dtype and (flipped.long() != y[:5]).all()
+        assert torch.equal(ln.LabelFlip(5e-324, 5)(y), y)
 
     @pytest.mark.parametrize(
         "call, error, message",

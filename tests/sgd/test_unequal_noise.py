@@ -275,6 +275,7 @@ test_bad_input_is_named = refusals(
             r"covariance of shape \(3, 3\), for labels of shape \(7, 2\) it must have \(2, 2\) or \(7, 2, 7, 2\)",
         ),
         "called on others": (lambda: ln.LabelNoise(EACH)(torch.zeros(5)), ValueError, r"std of shape \(12,\), .* \(5,\)"),
+        "called on one": (lambda: ln.LabelNoise(EACH)(torch.tensor(0.0)), ValueError, r"many labels, got one label"),
         "drawn for others": (
             lambda: next(ln.sgd_draws(5, 10, noise=ln.LabelNoise(EACH))),
             ValueError,

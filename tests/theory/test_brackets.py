@@ -12,6 +12,7 @@ from plain import flat, h_of_theta
 from points import ONE, POINTS, X, linear, poisoned, tanh
 from refusals import refusals
 from torch.nn.utils import vector_to_parameters
+from torch.utils.data import DataLoader
 
 import labelnoise_utils as ln
 from labelnoise_utils.theory.noise_covariance import noise_covariance
@@ -278,6 +279,23 @@ class TestMotor:
         assert sum(rates) == pytest.approx(0, abs=1e-14)
 
 
+def test_a_loader_in_order_is_the_examples():
+    x = DataLoader(X, batch_size=2)
+    for function in (ln.weighted_regularizer, lambda *of: ln.drift(*of[:2], lr=0.1, noise=of[2])):
+        torch.testing.assert_close(function(tanh(), x, UNEQUAL), function(tanh(), X, UNEQUAL), rtol=1e-12, atol=0)
+
+
+def test_weighted_regularizer_of_many_examples():
+    """Whose covariance, 720 GB, is never made."""
+    x, std = torch.zeros(3 * 10**5), torch.arange(3 * 10**5) / 10**5
+    for noise in (ln.LabelNoise(1.5), ln.LabelNoise(std)):
+        expected = np.mean(np.asarray(noise.std) ** 2) * 25 / 2
+        measured = ln.weighted_regularizer(ln.Product(3.0, 4.0), x, noise, batch_size=2).item()
+        assert measured == pytest.approx(expected, rel=1e-5)
+
+
+# The order of a random sampler is another one each time.
+SHUFFLED = DataLoader(X, batch_size=3, shuffle=True)
 BAD_INPUT = {
     "neither": (lambda: ln.drift(tanh(), X, lr=0.1), TypeError, "exactly one of noise_std, a number, and noise"),
     "both": (lambda: ln.drift(tanh(), X, lr=0.1, noise_std=1.0, noise=UNEQUAL), TypeError, "exactly one of noise_std"),
@@ -291,6 +309,12 @@ BAD_INPUT = {
     "theta NaN": (lambda: ln.drift(poisoned(), X, lr=0.1, noise=UNEQUAL), ValueError, r"model\(x\) is not finite"),
     "weighted, a number": (lambda: ln.weighted_regularizer(tanh(), X, 1.0), TypeError, "noise must be a LabelNoise"),
     "weighted, others": (lambda: ln.weighted_regularizer(tanh(), X[:2], UNEQUAL), ValueError, r"noise.std must .*\(3,\)"),
+    "weighted, shuffled": (
+        lambda: ln.weighted_regularizer(tanh(), SHUFFLED, UNEQUAL),
+        ValueError,
+        "DataLoader without shuffle",
+    ),
+    "shuffled": (lambda: ln.drift(tanh(), SHUFFLED, lr=0.1, noise=UNEQUAL), ValueError, "DataLoader without shuffle"),
     "weighted, x": (lambda: ln.weighted_regularizer(tanh(), "x", UNEQUAL), TypeError, "x must be a torch.Tensor"),
     "weighted, no module": (lambda: ln.weighted_regularizer(len, ONE, UNEQUAL), TypeError, "model must be a torch.nn.Module"),
 }

@@ -9,8 +9,10 @@ from plain import flat, flat_gradient, loss_of
 from points import ONE, POINTS, X, Y, poisoned, tanh
 from refusals import refusals
 from torch import nn
+from torch.utils.data import DataLoader
 
 import labelnoise_utils as ln
+from labelnoise_utils.theory.minima import loss_at
 
 NAN = math.nan
 # Each example with three labels, whose means are Y.
@@ -19,6 +21,17 @@ SPREAD = torch.tensor([0.5, -0.2, -0.3], dtype=torch.float64)
 
 def contradictory():
     return X.repeat(3, 1), torch.cat([Y + s for s in SPREAD])
+
+
+class Escaping(nn.Module):
+    """h = (100 u, exp(-v)): with labels 0 the loss falls for ever along v, where it is all but straight."""
+
+    def __init__(self):
+        super().__init__()
+        self.u, self.v = (nn.Parameter(torch.tensor(value, dtype=torch.float64)) for value in (0.3, 5.0))
+
+    def forward(self, x):
+        return torch.stack([100 * self.u * x, torch.exp(-self.v) * x], dim=1)
 
 
 class TestProjectToMinimum:
@@ -80,6 +93,13 @@ class TestProjectToMinimum:
             ln.project_to_minimum(model, ONE, -ONE, max_steps=5)
         assert model.theta.item() == 0.5
 
+    @pytest.mark.parametrize("model, found", [(ln.Product(0.0, 0.0), "a saddle"), (Escaping(), "a slope of 4.54e-05 along")])
+    def test_where_newtons_method_stays_is_no_minimum(self, model, found):
+        before = flat(model)
+        with pytest.raises(ArithmeticError, match=f"no minimum was found near by: Newton's method stays at {found}"):
+            ln.project_to_minimum(model, ONE, torch.zeros_like(model(ONE)) + isinstance(model, ln.Product))
+        assert torch.equal(flat(model), before)
+
     @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
     def test_callers_mode_changes_nothing(self, mode):
         x, y = contradictory()
@@ -88,6 +108,26 @@ class TestProjectToMinimum:
             ln.project_to_minimum(model, x, y)
         ln.project_to_minimum(other, x, y)
         assert torch.equal(flat(model), flat(other))
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(4), nn.Sequential(nn.Unflatten(1, (1, 4)), nn.InstanceNorm1d(1), nn.Flatten())])
+def test_third_derivative_of_the_loss_through_norms(norm):
+    """Of which torch's own is wrong, without a word; here by differences of the second."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 4), norm, nn.Tanh(), nn.Linear(4, 1)).double()
+    theta, t, y = flat(model), 1e-5, Y[:, None]
+    q = torch.sin(torch.arange(len(theta), dtype=torch.float64))
+    expected = []
+    for direction in torch.eye(len(theta), dtype=torch.float64):
+        ends = []
+        for sign in (1, -1):
+            nn.utils.vector_to_parameters(theta + sign * t * direction, model.parameters())
+            ends.append(q @ loss_at(model, X, y).hessian() @ q)
+        expected.append((ends[0] - ends[1]) / (2 * t))
+    nn.utils.vector_to_parameters(theta, model.parameters())
+    expected = torch.stack(expected)
+    measured = loss_at(model, X, y).along(q[:, None])
+    torch.testing.assert_close(measured, expected, rtol=0, atol=1e-6 * expected.abs().max().item())
 
 
 BAD_INPUT = {
@@ -100,6 +140,11 @@ BAD_INPUT = {
         lambda: ln.project_to_minimum(tanh(), X, Y, max_steps=0),
         ValueError,
         "max_steps must be at least 1, got 0",
+    ),
+    "a loader": (
+        lambda: ln.project_to_minimum(tanh(), DataLoader(X), Y),
+        TypeError,
+        "x must be a tensor or an array, a tuple or a dict of them, beside y, got a DataLoader",
     ),
     "no module": (lambda: ln.project_to_minimum(len, X, Y), TypeError, "model must be a torch.nn.Module"),
 }

@@ -128,6 +128,16 @@ class TestTangentialCurvature:
             second = second_derivative_of_reg(model, x, y, vectors[:, k])
             assert second == pytest.approx(values[k].item(), rel=1e-3, abs=1e-4)
 
+    def test_layer_norm(self):
+        """Of which torch's own third derivatives are wrong."""
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 1)).double()
+        ln.project_to_zero_error(model, X, Y[:, None])
+        values, vectors = ln.tangential_curvature(model, X)
+        for k in (0, len(values) - 1):
+            second = second_derivative_of_reg(model, X, Y[:, None], vectors[:, k])
+            assert second == pytest.approx(values[k].item(), rel=1e-3, abs=1e-3)
+
     def test_fused_attention(self):
         model, x = specimen("transformer layer of torch")
         values, vectors = ln.tangential_curvature(model, x[:2])

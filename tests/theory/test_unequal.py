@@ -7,6 +7,7 @@ import pytest
 import torch
 from points import ONE, POINTS, X, poisoned, tanh
 from refusals import refusals
+from torch.utils.data import DataLoader
 
 import labelnoise_utils as ln
 from labelnoise_utils.theory.noise_covariance import noise_covariance
@@ -142,7 +143,10 @@ def cloud_of_tanh(**changes):
 
 
 P = 17
+SHUFFLED = DataLoader(X, batch_size=3, shuffle=True)
 BAD_INPUT = {
+    "shuffled": (lambda: ln.stationary_covariance(tanh(), SHUFFLED, **LAW), ValueError, "DataLoader without shuffle"),
+    "shuffled, cloud": (lambda: ln.ornstein_uhlenbeck_cloud(tanh(), SHUFFLED, **LAW), ValueError, "DataLoader without shuffle"),
     "lr 0": (lambda: ln.stationary_covariance(tanh(), X, lr=0, noise=UNEQUAL), ValueError, "lr must be positive, got 0"),
     "noise a number": (lambda: ln.stationary_covariance(tanh(), X, lr=0.1, noise=1.0), TypeError, "noise must be a LabelNoise"),
     "noise for others": (
