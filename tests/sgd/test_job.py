@@ -91,7 +91,9 @@ class TestBadInput:
 
     def test_compiled_engine_without_a_kernel(self):
         model = nn.Linear(3, 1, dtype=torch.float64)
-        message = "engine='compiled' needs .*MLP, DiagonalLinear, MatrixSensing, Product, TwoLayerReLU.* got Linear in torch.float64"
+        message = (
+            "engine='compiled' needs .*MLP, DiagonalLinear, MatrixSensing, Product, TwoLayerReLU.* got Linear in torch.float64"
+        )
         with pytest.raises(ValueError, match=message):
             quick(model, CLOUD, CLOUD[:, :1], engine="compiled")
 
