@@ -11,8 +11,15 @@ function makeMotorScene(root, settings, controls) {
   const presets = [...root.querySelectorAll(".labelnoise-presets button")];
   const isFirst = document.querySelector(".labelnoise-motor") === root;
   const link = makeLink("motor", controls.inputs.filter(({ name }) => name !== "speed"));
-  let run; // { motor, start, law, levels, rate, since: { t, angle }, setting, trail, look, history, every, next }
+  let isRevealed = false; // what is predicted of the turning: after a quarter of a turn, or once the reader has set something
+  let run; // { motor, start, law, levels, rate, patience, since: { t, angle }, setting, trail, look, history, every, next }
 
+  const isSlow = (rate) => Math.abs(rate) * lr * lr * horizon < 2 * Math.PI; // not one turn before the run ends
+  // Steps for a quarter of a turn at the first preset that turns it.
+  const patienceOf = ({ rates }) => {
+    const rate = settings.presets.map((preset) => inside(squaresOf(preset), rates)).find((one) => !isSlow(one));
+    return Math.PI / 2 / (Math.abs(rate) * lr * lr);
+  };
   const levelsIn = (values) => LEVELS.map((name) => values[name]);
   const predicted = () => run.since.angle + run.rate * lr * lr * (run.motor.t - run.since.t);
   const setNoise = (levels) => {
@@ -25,10 +32,12 @@ function makeMotorScene(root, settings, controls) {
   };
   const restart = (values, seed) => {
     const start = values.circle === "rotations" ? u : mirrored(u);
-    run = { motor: makeMotor(start, { lr, seed }), start, law: motorLaw(start), setting: 0, trail: [], look: 0, history: [], every: 20, next: 0 };
+    const law = motorLaw(start);
+    run = { motor: makeMotor(start, { lr, seed }), start, law, patience: patienceOf(law), setting: 0, trail: [], look: 0, history: [], every: 20, next: 0 };
     setNoise(levelsIn(values));
   };
   const change = (name, values) => {
+    isRevealed = true;
     if (isFirst) link.write();
     if (!LEVELS.includes(name)) return false;
     setNoise(levelsIn(values));
@@ -58,6 +67,7 @@ function makeMotorScene(root, settings, controls) {
       }
       if (motor.t >= run.next) note();
     }
+    isRevealed ||= isSlow(run.rate) ? motor.t >= run.patience : Math.abs(motor.angle) >= Math.PI / 2;
   };
 
   // A hand at a handle changes its level; at either side, since the noise is plus or minus it.
@@ -93,32 +103,28 @@ function makeMotorScene(root, settings, controls) {
     const trail = run.trail.map(({ theta }) => theta);
     const [one, two, three] = [clear(clock, ROOM_ABOVE), clear(angles, ROOM_ABOVE), clear(strips, ROOM_ABOVE)];
     const angle = motor.angle;
-    if (one) drawClock(one, { theta: motor.theta, trail, expected: turned(start, predicted()), rate, lengths, angle, predicted: predicted(), since: since.angle });
-    if (two) drawAngle(two, [...run.history, { t: motor.t, angle, predicted: predicted(), setting: run.setting }]);
+    if (one) drawClock(one, { theta: motor.theta, trail, lengths, angle, since: since.angle, drift: isRevealed && { expected: turned(start, predicted()), rate, predicted: predicted() } });
+    if (two) drawAngle(two, [...run.history, { t: motor.t, angle, predicted: predicted(), setting: run.setting }], isRevealed);
     if (three) drawStrips(three, { levels, misfits: motor.misfits(), trail: run.trail, deviations: deviations() });
   };
 
   const turnsNow = () => {
     const { motor, since } = run;
-    return `${turnsInWords(motor.angle - since.angle)} turns since the noise was set, predicted ${turnsInWords(predicted() - since.angle)}`;
+    const turns = `${turnsInWords(motor.angle - since.angle)} turns since the noise was set`;
+    return isRevealed ? `${turns}, predicted ${turnsInWords(predicted() - since.angle)}` : turns;
+  };
+  const driftInWords = () => {
+    const { levels, rate, law } = run;
+    if (levels.every((one) => one === levels[0])) return "Equal noise: no drift, the hands wander by chance. ";
+    if (Math.abs(rate) < CANCELS * inside(squaresOf(levels), law.rates.map(Math.abs))) return "Unequal noise whose pushes nearly cancel. ";
+    const speed = isSlow(rate) ? "hardly at all" : `one turn in ${stepsInWords((2 * Math.PI) / (Math.abs(rate) * lr * lr))} steps`;
+    return `Predicted: ${rate > 0 ? "counter-clockwise" : "clockwise"}, ${speed}. `;
   };
   const words = () => {
-    const { motor, levels, rate, since, law } = run;
-    const [at, turns] = [`Step ${count(motor.t)}. `, turnsNow()];
-    const squares = squaresOf(levels);
-    const weighted = inside(law.weights, squares).toFixed(2);
-    const end = isOver() ? " It stops here; Start begins anew." : "";
-    const level = `Reg is ${law.reg.toFixed(2)} at every fit, weighted reg ${weighted}: there is nothing to descend.${end}`;
-    if (levels.every((one) => one === 0)) return `${at}No noise: what is left of the misfits is fitted away, and U is at rest.`;
-    if (levels.every((one) => one === levels[0])) return `${at}Equal noise: no drift, the hands wander by chance, ${turns}. ${level}`;
-    if (Math.abs(rate) < CANCELS * inside(squares, law.rates.map(Math.abs))) return `${at}Unequal noise whose pushes nearly cancel, ${turns}. ${level}`;
-    const [steps, done, expected] = [motor.t - since.t, motor.angle - since.angle, predicted() - since.angle];
-    const way = rate > 0 ? "forwards" : "backwards";
-    const size = Math.abs(rate).toFixed(3);
-    // Before a quarter of a turn is due, what chance does to the angle would be most of a measured rate.
-    const measured = ((Math.sign(rate) * done) / (steps * lr * lr)).toFixed(3);
-    const speed = Math.abs(expected) < Math.PI / 2 ? `predicted ${size} lr² radians a step` : `${measured} lr² radians a step, predicted ${size}`;
-    return `${at}Turning ${way}, ${speed}: ${turns}. ${level}`;
+    const { motor, levels } = run;
+    const before = `Reg is the same at every fit: there is nothing to descend. Step ${count(motor.t)}. `;
+    if (levels.every((one) => one === 0)) return `${before}No noise: what is left of the misfits is fitted away, and U is at rest.`;
+    return `${before}${isRevealed ? driftInWords() : ""}${turnsNow()}.${isOver() ? " It stops here; Start begins anew." : ""}`;
   };
   const isOver = () => run.motor.t - run.since.t >= horizon;
 
@@ -129,14 +135,14 @@ function makeMotorScene(root, settings, controls) {
       const { motor, levels } = run;
       const turns = turnsNow();
       return [
-        `The two rows of U as hands of a clock at step ${count(motor.t)}, and in black where the drift says that they are: ${turns}.`,
-        `The angle of the hands in turns against steps, and the predicted one as a thin line: ${turns}.`,
-        `Three strips, for the labels X11, X12 and X22: noise plus and minus ${levels.map(inWords).join(", ")}, which can be dragged; ` +
+        `The two rows of U as hands of a clock at step ${count(motor.t)}${isRevealed ? ", and in black where they are predicted to be" : ""}: ${turns}.`,
+        `The angle of the hands in turns, counter-clockwise, against steps${isRevealed ? ", and the predicted one as a thin line" : ""}: ${turns}.`,
+        `Three strips, for the labels X11, X12 and X22: label plus and minus ${levels.map(inWords).join(", ")}, which can be dragged; ` +
           `misfits ${motor.misfits().map(inWords).join(", ")}, with predicted standard deviations ${deviations().map(inWords).join(", ")}.`,
       ];
     },
     report: () => ({
-      t: run.motor.t, theta: [...run.motor.theta], angle: run.motor.angle, predicted: predicted(), rate: run.rate, since: run.since,
+      t: run.motor.t, theta: [...run.motor.theta], angle: run.motor.angle, predicted: predicted(), rate: run.rate, since: run.since, isRevealed,
       levels: [...run.levels], misfits: run.motor.misfits(), deviations: deviations(), history: run.history.length, trail: run.trail.length,
     }),
   };

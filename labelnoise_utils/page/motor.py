@@ -31,7 +31,8 @@ def live_motor(
     and the angle between them are given, and a common rotation is free: two hands of a clock. The fits are the circle
     ``U_0 R(phi)``, and a second one of mirror images. ``reg`` is the same at each of them, and so is the weighted reg
     ``(1/n) sum_i sigma_i^2 |grad h_i|^2``; yet, where the levels sigma_i differ, each step turns U on average by
-    ``lr^2 v . (U J) / |U|^2``. J is a quarter turn, and v the drift, of which only Lie brackets of the gradients are left:
+    ``lr^2 v . (U J) / |U|^2``, counter-clockwise if this is positive. J is a quarter turn, and v the drift, of which only Lie
+    brackets of the gradients are left:
 
         v = -(2/n) P sum_ai (M K)_ai H_i g_a,  K = (g_a . g_b),  K M + M K = 2 diag(sigma^2)
 
@@ -39,7 +40,9 @@ def live_motor(
 
     The step is ``theta <- theta - lr grad (h_i - y_i - Z_i)^2`` with i uniform and Z_i plus or minus sigma_i; after a slow
     beginning some thousands are made in each frame. Orange is SGD, thin black lines are predictions, which start where the
-    hands are when the noise is set. To first order in lr they are right: within a few per cent at the default lr.
+    hands are when the noise is set. To first order in lr they are right: within a few per cent at the default lr. What is
+    predicted of the turning is hidden until the hands have made a quarter of a turn (at settings that do not turn, for the
+    steps that this takes with most noise on X_11), or until the reader has set something.
 
     All of it is JavaScript inside the returned HTML: it needs no kernel and asks for nothing from outside. A run is
     reproducible; what is chosen stands in the address, from where it can be sent.
@@ -80,11 +83,12 @@ def live_motor(
 <div class="labelnoise-controls">
 {sliders}
 <label><span>fits</span> <select name="circle" autocomplete="off"><option value="rotations">rotations of U</option>
-<option value="reflections">mirror images</option></select></label><span></span>
+<option value="reflections">mirror images (turn the other way)</option></select></label><span></span>
 {speed_slider()}
 </div>
-<p class="labelnoise-hint">Drag the blue circles, or move the sliders, while it runs. Black is predicted: the hands, the spread
-of the misfits, and by the arrow the way and the speed. The mirror images turn the other way.</p>"""
+<p class="labelnoise-hint">Drag the blue circles, or move the sliders, while it runs. Black is predicted: the spread
+of the misfits, and (after a quarter of a turn, or once you have set something) the hands and, by the arrow, the way and
+the speed.</p>"""
     text = (
         f"A matrix that label noise turns among its fits: noise ({', '.join(map(as_text, levels))}) "
         f"on the labels X11, X12, X22, lr = {as_text(lr)}"

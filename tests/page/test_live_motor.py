@@ -65,9 +65,12 @@ class TestFigure:
             assert (np.abs(result["misfits"]) < 6 * deviations).all()
             said = page.locator(f"{ROOT} .labelnoise-readout")
             expect(said).to_contain_text(
-                re.compile(r"Turning forwards, 0\.1\d\d lr² radians a step, predicted 0\.151: 0\.\d\d turns")
+                re.compile(
+                    r"^Reg is the same at every fit: there is nothing to descend\. Step 3,000,000\. "
+                    rf"Predicted: counter-clockwise, one turn in {2 * np.pi / (rate * 9):.1f} million steps\. "
+                    r"0\.\d\d turns since the noise was set, predicted 0\.65\.$"
+                )
             )
-            expect(said).to_contain_text("Reg is 2.68 at every fit, weighted reg 1.13")
             assert result["history"] <= 401 and result["trail"] == 150
 
         browse(page_of(), act=act, **STILL)
@@ -85,18 +88,19 @@ class TestFigure:
                 assert after["predicted"] == after["angle"] == after["since"]["angle"]
                 assert after["rate"] == pytest.approx(law(U, levels)[0], abs=1e-12)
                 rate = law(U, levels)[0]
-                way = "Equal noise: no drift" if abs(rate) < 1e-12 else "Turning forwards" if rate > 0 else "Turning backwards"
-                expect(said).to_contain_text(way)
+                way = "Predicted: counter-clockwise" if rate > 0 else "Predicted: clockwise"
+                expect(said).to_contain_text("Equal noise: no drift" if abs(rate) < 1e-12 else way)
 
         browse(page_of(), act=act, **STILL)
 
     def test_the_other_circle_turns_the_other_way_and_no_noise_not_at_all(self, browse):
         def act(page):
-            forwards = advance(page, 1000)
-            page.get_by_role("combobox", name="fits").select_option("mirror images")
-            backwards = advance(page, 0)
-            assert backwards["t"] == 0 and backwards["theta"] == flat(U @ MIRROR)
-            assert backwards["rate"] == pytest.approx(-forwards["rate"], rel=1e-12)
+            one_way = advance(page, 1000)
+            page.get_by_role("combobox", name="fits").select_option("mirror images (turn the other way)")
+            other = advance(page, 0)
+            assert other["t"] == 0 and other["theta"] == flat(U @ MIRROR)
+            assert other["rate"] == pytest.approx(-one_way["rate"], rel=1e-12)
+            expect(page.locator(f"{ROOT} .labelnoise-readout")).to_contain_text("Predicted: clockwise, one turn in")
             assert advance(page, 2_000_000)["angle"] < -1
             for name in ("noise σ₁₁", "noise σ₁₂", "noise σ₂₂"):
                 page.get_by_role("slider", name=name).press("Home")
@@ -115,20 +119,114 @@ class TestFigure:
 
         def act(page):
             assert advance(page, 0)["rate"] == pytest.approx(0, abs=1e-12)
+            assert advance(page, 1_200_000)["isRevealed"]
             expect(page.locator(f"{ROOT} .labelnoise-readout")).to_contain_text("Unequal noise whose pushes nearly cancel")
 
         browse(page_of(noise_std=(0.5, 0.2, third)), act=act, **STILL)
 
+    def test_noise_of_next_to_nothing(self, browse):
+        def act(page):
+            assert advance(page, 1_200_000)["isRevealed"]
+            expect(page.locator(f"{ROOT} .labelnoise-readout")).to_contain_text("Predicted: counter-clockwise, hardly at all.")
+
+        browse(page_of(noise_std=(0.1, 0, 0)), act=act, **STILL)
+
+
+@pytest.mark.site
+class TestReveal:
+    """What is predicted of the turning comes after the reader's own guess."""
+
+    def words(self, page):
+        pictures = page.get_by_role("img").evaluate_all(
+            "(all) => all.slice(0, 2).map((one) => one.getAttribute('aria-label')).join()"
+        )
+        return page.locator(f"{ROOT} .labelnoise-readout").inner_text() + pictures
+
+    def black(self, page):
+        """Black pixels of the clock, without the words above and below it."""
+        return page.get_by_role("img").first.evaluate("""(one) => {
+            const [width, height] = [one.width, one.height];
+            const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+            copy.drawImage(one, 0, 0);
+            const { data } = copy.getImageData(0, 0.1 * height, width, 0.8 * height);
+            let black = 0;
+            for (let k = 0; k < data.length; k += 4) black += data[k] + data[k + 1] + data[k + 2] < 100;
+            return black;
+        }""")
+
+    def test_after_a_quarter_of_a_turn(self, browse):
+        def act(page):
+            turned = advance(page, 0)
+            while abs(turned["angle"]) < np.pi / 2:
+                assert (
+                    not turned["isRevealed"] and "redicted" not in self.words(page) and "clockwise, one" not in self.words(page)
+                )
+                assert turned["t"] < 2_000_000
+                turned = advance(page, 100_000)
+            assert turned["isRevealed"] and "Predicted: counter-clockwise" in self.words(page)
+            page.get_by_role("button", name="Start again").click()
+            assert advance(page, 0)["isRevealed"]  # once seen, no secret
+
+        browse(page_of(), act=act, **STILL)
+
+    def test_after_as_many_steps_where_nothing_turns(self, browse):
+        quarter = np.pi / 2 / (law(U, (0.9, 0.2, 0.2))[0] * 0.003**2)
+
+        def act(page):
+            assert not advance(page, int(quarter) - 1)["isRevealed"] and "no drift" not in self.words(page)
+            assert advance(page, 2)["isRevealed"] and "no drift" in self.words(page)
+
+        browse(page_of(noise_std=(0.5, 0.5, 0.5)), act=act, **STILL)
+
+    @pytest.mark.parametrize(
+        "touch",
+        [
+            lambda page: page.get_by_role("button", name="Most on X₁₁").click(),
+            lambda page: page.get_by_role("slider", name="noise σ₁₂").press("ArrowRight"),
+            lambda page: page.get_by_role("combobox", name="fits").select_option("mirror images (turn the other way)"),
+            lambda page: page.locator(ROOT).evaluate(
+                "(root) => root.dispatchEvent(new CustomEvent('dragged', { detail: { name: 'noise_11', value: 0.7 } }))"
+            ),
+        ],
+    )
+    def test_at_the_first_setting(self, browse, touch):
+        def act(page):
+            page.get_by_role("slider", name="speed").press("ArrowRight")
+            page.get_by_role("button", name="Other noise").click()
+            assert not advance(page, 0)["isRevealed"] and "redicted" not in self.words(page)
+            touch(page)
+            assert advance(page, 0)["isRevealed"] and "redicted" in self.words(page)
+
+        browse(page_of(), act=act, **STILL)
+
+    def test_the_clock_has_no_black_hands_before(self, browse):
+        def act(page):
+            advance(page, 300_000)
+            before = self.black(page)
+            page.get_by_role("button", name="Most on X₁₁").click()
+            assert self.black(page) > before + 20
+
+        browse(page_of(), act=act, **STILL)
+
 
 @pytest.mark.site
 class TestHand:
+    def test_a_phone_has_the_presets_under_the_hands(self, browse):
+        def act(page):
+            hands, turns = (page.get_by_role("img").nth(k).bounding_box() for k in (0, 1))
+            presets = page.locator(f"{ROOT} .labelnoise-presets").bounding_box()
+            assert 0 <= presets["y"] - hands["y"] - hands["height"] < 20 and presets["y"] + presets["height"] <= turns["y"]
+
+        browse(page_of(), act=act, view="phone", **STILL)
+
     @pytest.mark.parametrize("view", VIEWS)
     @pytest.mark.parametrize("side", [1, -1])
     def test_a_mouse_drags_the_noise_on_either_side(self, browse, view, side):
         def act(page):
             advance(page, 100)
+            page.get_by_role("img").nth(2).scroll_into_view_if_needed()
             area = page.get_by_role("img").nth(2).bounding_box()
-            left, right, top, bottom = 96, area["width"] - 12, 28, area["height"] - 24
+            left, right, top, bottom = 96, area["width"] - 12, 46 if view == "phone" else 28, area["height"] - 24
 
             def at(row, level):
                 x = (left + right) / 2 + side * level * (right - left) / 2.6
@@ -157,7 +255,7 @@ class TestHand:
 
             def touch(kind, *levels):
                 points = [
-                    {"x": area["x"] + middle + level * unit, "y": area["y"] + 28 + (area["height"] - 52) / 6}
+                    {"x": area["x"] + middle + level * unit, "y": area["y"] + 46 + (area["height"] - 70) / 6}
                     for level in levels
                 ]
                 session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
@@ -171,7 +269,7 @@ class TestHand:
             assert page.evaluate("window.scrollY") == scrolled
             page.get_by_role("slider", name="noise σ₁₂").press("ArrowRight")
             assert advance(page, 0)["levels"] == [0.4, 0.25, 0.2]
-            expect(page.get_by_role("status")).to_contain_text("Paused. Step 0. Turning forwards, predicted")
+            expect(page.get_by_role("status")).to_contain_text("Step 0. Predicted: counter-clockwise, one turn")
 
         browse(page_of(), act=act, view="phone", has_touch=True, **STILL)
 
@@ -179,7 +277,7 @@ class TestHand:
         def act(page):
             assert page.evaluate("location.hash") == ""
             page.get_by_role("button", name="Most on X₂₂").first.click()
-            page.get_by_role("combobox", name="fits").first.select_option("mirror images")
+            page.get_by_role("combobox", name="fits").first.select_option("mirror images (turn the other way)")
             link = "#motor?noise_11=0.2&noise_12=0.2&noise_22=0.9&circle=reflections"
             assert page.evaluate("location.hash") == link
             other = "#motor?noise_11=1.2&noise_12=7&noise_22=0.05&circle=rotations"  # no slider has a 7

@@ -1,5 +1,5 @@
 // The motor: U (2, 2) under the labels X11, X12, X22 of X = U U^T, each with a noise level of its own. The U that fit are U0 R(phi)
-// and their mirror images; on each of the two circles SGD turns at a rate that the levels decide. matrix_sensing.js, loop.js
+// and their mirror images; on each of the two circles SGD turns at a rate that the levels decide, counter-clockwise if it is positive. matrix_sensing.js, loop.js
 // and solve.js stand before this; nothing here draws.
 //
 // Cov(theta) = lr J^T M J with K M + M K = 2 diag(level^2), K = J J^T; and the angle of a step, by lr^2, is
@@ -34,7 +34,7 @@ function cloudOf(gram, a) {
 }
 
 // What the theory says at a U that fits: rates[a], the angle of a step by lr^2 and level_a^2; variances[a], of the three misfits
-// by lr and level_a^2, the diagonal of K M K; reg, and weights[a], what level_a^2 adds to the weighted reg.
+// by lr and level_a^2, the diagonal of K M K.
 function motorLaw(u) {
   const n = 3;
   const gradients = Array.from({ length: n }, (_, a) => product2(measuredBy(a), u));
@@ -48,8 +48,7 @@ function motorLaw(u) {
     rates.push((-2 / n) * times.reduce((sum, row, b) => sum + inside(row, pushes[b]), 0) / inside(u, u));
     variances.push(gram.map((row, b) => row.reduce((sum, v, k) => sum + v * times[k][b], 0)));
   }
-  const weights = gram.map((row, a) => row[a] / n);
-  return { rates, variances, reg: weights.reduce((sum, v) => sum + v, 0), weights };
+  return { rates, variances };
 }
 
 const squaresOf = (levels) => levels.map((level) => level * level);
