@@ -8,6 +8,7 @@ import signal
 import sys
 
 import numpy as np
+import torch
 from architectures import Normalised
 from cases import CASES, CLOUD, quick
 
@@ -64,6 +65,7 @@ if __name__ == "__main__":
 
     progress.PAUSES = training.SECONDS_TO_CHECKPOINT = 0  # so the file is written after every slice
     noise.DRAWS_PER_CHUNK = 96  # so there are many chunks
+    torch.set_num_threads(1)  # a fork has the locks of torch's other threads, and not the threads
     for name, (model, x, y, arguments) in RUNS.items():
         quick(model(), x, y, **arguments)  # what is loaded and compiled now, no attempt has to
         for end in ends(name):
