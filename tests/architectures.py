@@ -245,3 +245,14 @@ class Normalised(nn.Module):
 
     def forward(self, z):
         return self.last(self.squash(self.norm(self.first(z))))
+
+
+class Looking(nn.Module):
+    """What torch.vmap cannot run, since it looks at its input."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x) if x.sum().item() < 1e9 else -self.inner(x)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from architectures import Looking
 from cases import assert_same_trajectory
 from plain import flat, flat_gradient, loss_of
 from points import ONE, POINTS, X, Y, tanh
@@ -18,17 +19,6 @@ NOISES = {
     "unequal": UNEQUAL,
     "correlated": ln.LabelNoise(None, covariance=np.array([[1.0, 0.6, -0.3], [0.6, 0.8, 0.1], [-0.3, 0.1, 0.5]])),
 }
-
-
-class Looking(nn.Module):
-    """What torch.vmap cannot run, since it looks at its input."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        return self.inner(x) if x.sum().item() < 1e9 else -self.inner(x)
 
 
 def one_step(model, x, y, **arguments):
