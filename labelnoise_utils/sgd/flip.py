@@ -54,14 +54,16 @@ class LabelFlip:
             raise TypeError(f"y must be a tensor of integer classes, got {what}; real labels get LabelNoise")
         if torch.iinfo(y.dtype).max < self.classes - 1:
             raise ValueError(f"y is {y.dtype}, which cannot hold classes 0 to {self.classes - 1}")
-        if y.numel():
-            least, largest = (label.item() for label in y.long().aminmax())
+        wide = y.long()
+        if wide.numel():
+            least, largest = (label.item() for label in wide.aminmax())
             if not 0 <= least <= largest < self.classes:
                 raise ValueError(f"y must hold classes 0 to {self.classes - 1}, got {least} to {largest}")
         if not self.p:
             return y.clone()
         # How far the label moves on: uniform, and all below 1 is not at all. Few calls, since they cost a training loop time.
         others, p = self.classes - 1, max(self.p, 1e-200)
-        shift = torch.empty(y.shape, device=y.device, dtype=torch.float64)
+        shift = torch.empty_like(wide, dtype=torch.float64)
         shift.uniform_(1 - others * (1 - p) / p, 1 + others, generator=generator)
-        return shift.clamp_(min=0).long().add_(y.long()).remainder_(self.classes).to(y.dtype)
+        moved = shift.relu_().long().add_(wide).remainder_(self.classes)
+        return moved if y.dtype == torch.int64 else moved.to(y.dtype)

@@ -96,14 +96,17 @@ class LabelNoise(Law):
             if not y.dim():
                 raise ValueError("noise has numbers for many labels, got one label, of shape ()")
             made_ready = torch.from_numpy(self.begin(None, len(y), tuple(y.shape[1:])).copy()).to(y)
+        z = torch.empty_like(y)
         if self.kind == "gaussian":
-            z = torch.empty_like(y).normal_(generator=generator)
+            z.normal_(generator=generator)
         elif self.kind == "uniform":
-            z = torch.empty_like(y).uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
+            z.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
         else:
-            z = torch.empty_like(y).bernoulli_(0.5, generator=generator) * 2 - 1
-        if self._is_plain:
-            return y + self.std * z
+            z.bernoulli_(0.5, generator=generator).sub_(0.5)
+        if self._is_plain:  # in few calls, since they cost a training loop time
+            return y.add(z, alpha=2 * self.std if self.kind == "rademacher" else self.std)
+        if self.kind == "rademacher":
+            z.mul_(2)
         if self.covariance is None:
             return y + made_ready * z
         return y + (z.reshape(-1, len(made_ready)) @ made_ready).view_as(y)

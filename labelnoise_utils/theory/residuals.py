@@ -34,6 +34,9 @@ def residual_drift(
     function does not change along the minima. For residuals as independent of the gradients as label noise, and small against
     the curvature, it is the drift of label noise with their variance.
 
+    The minima must fill the null space of H, as they do where its rank is the same at all of them; that is not checked. At the
+    minimum of ``x^4``, say, the null space is a direction in which the loss rises all the same.
+
     By a backward pass for each parameter and three for each steep direction, so for small models.
 
     Args:

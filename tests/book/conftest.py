@@ -77,9 +77,12 @@ def open_page(browser):
 
 
 @pytest.fixture(scope="module")
-def opened(request, server, browser):
-    """A page of the book for all tests of a file that ask for it by name: to open it takes longer than to look at it."""
-    page = _open(browser, f"{server}/{request.param}.html")
+def opened(request, built, browser):
+    """A page of the book for all tests of a file that ask for it by name: to open it takes longer than to look at it.
+
+    From the disk, where a page may do least; the tests of what moves on the pages read them from a server.
+    """
+    page = _open(browser, (built / f"{request.param}.html").as_uri())
     yield page
     page.context.close()
 
