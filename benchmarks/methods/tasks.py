@@ -79,7 +79,7 @@ def _mnist1d() -> Task:
         "SAM": (0.03, 0.1, 0.3),
     }
     rates = (0.1, 0.2, 0.4)
-    return Task(torch.from_numpy(x), torch.from_numpy(y), 1000, 500, 2000, cnn, 750, 50, rates, strengths, 0.2)
+    return Task(torch.from_numpy(x), torch.from_numpy(y), 1000, 500, 2000, cnn, 1500, 50, rates, strengths, 0.2)
 
 
 def _digits() -> Task:
