@@ -26,7 +26,7 @@ from .tasks import TASKS, Task
 from .training import METHODS, gradients_of, losses, train
 
 TABLES = Path(ln.__file__).parent / "page" / "methods"
-TUNING, TESTING = [100, 101], list(range(8))
+TUNING, TESTING = list(range(100, 106)), list(range(8))
 SIDE_BY_SIDE = 12
 PROBE = 200  # examples on which reg and the trace are measured
 ROUNDS = 3  # how often a grid may grow

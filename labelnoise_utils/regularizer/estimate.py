@@ -22,6 +22,12 @@ from .occasion import Occasion, check_graph
 from .rules import wide
 from .signs import Draws, Estimate, estimate_of, generator_of, signs_like
 
+# What to do about an h that the caller gave and the model would not give, and what is wrong with it.
+NOT_OF_NOW = (
+    "it was computed in another mode, by other parameters, from other inputs, or together with the other examples; leave h out",
+    "is not what the model gives for this example alone",
+)
+
 
 def estimate_regularizer(
     model: torch.nn.Module,
@@ -175,8 +181,10 @@ def _shares(
                 for chunk in [examples] if chunk_size is None else examples.split(chunk_size):
                     h = _called(of, chunk) if out is None else _given(of, chunk, out)
                     if occasion.is_due():
-                        check_alone(of, chunk, h, "use chunk_size=1")
-                        if out is not None:
+                        if out is None:
+                            check_alone(of, chunk, h, "use chunk_size=1")
+                        else:
+                            check_alone(of, chunk, h, *NOT_OF_NOW)
                             check_graph(of, h)
                     sums.append(_of_chunk(h, [*of.parameters.values()], count, generator, apart))
                 n += len(examples)

@@ -89,6 +89,11 @@ class Hypothesis:
             return h
         if h.dim() == 1:
             raise ValueError(f"loss='cross_entropy' needs classes along dimension 1 of h, got shape {tuple(h.shape)}")
+        if h.shape[1] == 1:
+            raise ValueError(
+                "loss='cross_entropy' needs two classes or more along dimension 1 of h, got 1; a single logit z of two classes"
+                " is the logits 0 and z: let the model give both"
+            )
         # The root of softmax itself has no slope where a probability underflows.
         return 2 * (torch.log_softmax(h.float() if h.dtype in (torch.float16, torch.bfloat16) else h, dim=1) / 2).exp()
 
@@ -244,14 +249,18 @@ def check_examples(h: Hypothesis, examples: Examples) -> None:
         check_again(h, first_call(h, examples))
 
 
-def check_alone(h: Hypothesis, examples: Examples, together: torch.Tensor, hint: str) -> None:
-    """Refuse h of which the first or the last example changes with the others.
+CHANGES = "changes with the other examples in its batch"
+
+
+def check_alone(h: Hypothesis, examples: Examples, together: torch.Tensor, hint: str, what: str = CHANGES) -> None:
+    """Refuse h of which the first or the last example is another than alone.
 
     Args:
         h: the hypothesis; it is called on each of the two alone.
         examples: m of them.
         together: (m, ...), the outputs for all in one call, with or without a graph.
         hint: what to do about it, for the message.
+        what: what is wrong then, for the message.
 
     Raises:
         ValueError: if it is so.
@@ -263,7 +272,7 @@ def check_alone(h: Hypothesis, examples: Examples, together: torch.Tensor, hint:
         with torch.enable_grad(), attributes_kept(h.model):
             alone = h(examples.map(lambda tensor, i=i: tensor[i : i + 1])).detach()[0]
         if not torch.allclose(alone, together[i], rtol=0, atol=atol, equal_nan=True):
-            raise ValueError(f"h of example {i} changes with the other examples in its batch: {hint}")
+            raise ValueError(f"h of example {i} {what}: {hint}")
 
 
 CHANCE = (

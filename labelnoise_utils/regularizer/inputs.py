@@ -76,7 +76,9 @@ def batches(x: Inputs, inputs: Callable | None, like: torch.Tensor) -> Iterator[
     none = True
     for batch in x:
         none = False
-        yield _examples(batch if inputs is None else inputs(batch), like, "a batch of x")
+        picked = batch if inputs is None else inputs(batch)
+        # A part of a batch that a DataLoader made is a list.
+        yield _examples(tuple(picked) if inputs is not None and isinstance(picked, list) else picked, like, "a batch of x")
     if none:
         raise ValueError("x must hold at least one batch")
 

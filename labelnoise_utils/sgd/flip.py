@@ -51,18 +51,23 @@ class LabelFlip:
         """
         if not isinstance(y, torch.Tensor) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
             what = y.dtype if isinstance(y, torch.Tensor) else type(y).__name__
-            raise TypeError(f"y must be a tensor of integer classes, got {what}; real labels get LabelNoise")
+            raise TypeError(
+                f"y must be a tensor of integer classes, got {what}; real labels get LabelNoise, and classes of another type"
+                " become integers by y.long()"
+            )
         if torch.iinfo(y.dtype).max < self.classes - 1:
             raise ValueError(f"y is {y.dtype}, which cannot hold classes 0 to {self.classes - 1}")
         wide = y.long()
         if wide.numel():
             least, largest = (label.item() for label in wide.aminmax())
             if not 0 <= least <= largest < self.classes:
-                raise ValueError(f"y must hold classes 0 to {self.classes - 1}, got {least} to {largest}")
+                raise ValueError(
+                    f"y must hold classes 0 to {self.classes - 1}, got {least} to {largest}; leave out labels that do not count"
+                )
         if not self.p:
             return y.clone()
         # How far the label moves on: uniform, and all below 1 is not at all. Few calls, since they cost a training loop time.
-        others, p = self.classes - 1, max(self.p, 1e-200)
+        others, p = self.classes - 1, max(float(self.p), 1e-200)
         shift = torch.empty_like(wide, dtype=torch.float64)
         shift.uniform_(1 - others * (1 - p) / p, 1 + others, generator=generator)
         moved = shift.relu_().long().add_(wide).remainder_(self.classes)

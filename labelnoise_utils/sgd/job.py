@@ -13,7 +13,7 @@ from .. import models
 from ..arguments import as_examples, as_integer, as_nonnegative, as_positive
 from ..regularizer.hypothesis import Hypothesis, attributes_kept, check_alone, check_per_example, is_as_built, trainable
 from ..regularizer.inputs import Examples
-from .law import ADDED, Law
+from .law import ADDED, Law, check_law
 
 Engine = Literal["auto", "compiled", "torch"]
 Callback = Callable[[int, float, float, torch.nn.Module], object]
@@ -91,11 +91,7 @@ def prepare(
     lr = as_positive("lr", lr)
     steps = as_integer("steps", steps, 1)
     seed = as_integer("seed", seed, 0)
-    if noise is not None and not isinstance(noise, Law):
-        raise TypeError(
-            f"noise must be a LabelNoise, another law of noise or None, got {noise!r}; a standard deviation s is written"
-            " LabelNoise(s)"
-        )
+    check_law(noise)
     momentum, penalty = as_nonnegative("momentum", momentum), as_nonnegative("penalty", penalty)
     if momentum >= 1:
         raise ValueError(f"momentum must be below 1, got {momentum:g}")

@@ -124,6 +124,19 @@ class Law:
         vars(self).update(state)
 
 
+def check_law(noise: object) -> None:
+    """Refuse what is no law of noise, and not None either.
+
+    Raises:
+        TypeError: if it is so.
+    """
+    if noise is not None and not isinstance(noise, Law):
+        raise TypeError(
+            f"noise must be a LabelNoise, another law of noise or None, got {noise!r}; a standard deviation s is written"
+            " LabelNoise(s), and LabelFlip is for a loop of one's own, since train has squared loss"
+        )
+
+
 def check_kind(kind: object) -> None:
     """Refuse an unknown law of a single number.
 
@@ -138,18 +151,17 @@ def as_std(value: object) -> float | np.ndarray:
     """A standard deviation, or one for each label.
 
     Args:
-        value: a number, as it is; or a tensor or an array of at least one dimension.
+        value: a number; or a tensor or an array of at least one dimension.
 
     Returns:
-        The number; or float64 numbers that cannot be changed.
+        A float; or float64 numbers that cannot be changed.
 
     Raises:
         TypeError: if it is neither.
         ValueError: if a number is negative or not finite, or there is none.
     """
     if not isinstance(value, torch.Tensor | np.ndarray) or value.ndim == 0:
-        as_nonnegative("std", value.item() if isinstance(value, torch.Tensor | np.ndarray) else value)
-        return value.item() if isinstance(value, torch.Tensor | np.ndarray) else value
+        return as_nonnegative("std", value.item() if isinstance(value, torch.Tensor | np.ndarray) else value)
     std = _finite("std", value)
     if not std.size:
         raise ValueError(f"std must hold a number for each label, got shape {std.shape}")

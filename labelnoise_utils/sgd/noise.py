@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from ..arguments import as_integer
 from ..models.compiled import jit
-from .law import ADDED, Kind, Law, as_covariance, as_std, check_kind, draw, for_each_label
+from .law import ADDED, Kind, Law, as_covariance, as_std, check_kind, check_law, draw, for_each_label
 
 # The first step of a chunk of draws, and the state of each stream before it.
 Position = dict[str, int | dict]
@@ -102,11 +103,9 @@ class LabelNoise(Law):
         elif self.kind == "uniform":
             z.uniform_(-math.sqrt(3), math.sqrt(3), generator=generator)
         else:
-            z.bernoulli_(0.5, generator=generator).sub_(0.5)
-        if self._is_plain:  # in few calls, since they cost a training loop time
-            return y.add(z, alpha=2 * self.std if self.kind == "rademacher" else self.std)
-        if self.kind == "rademacher":
-            z.mul_(2)
+            z.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+        if self._is_plain:
+            return y.add(z, alpha=self.std)
         if self.covariance is None:
             return y + made_ready * z
         return y + (z.reshape(-1, len(made_ready)) @ made_ready).view_as(y)
@@ -237,19 +236,28 @@ def sgd_draws(
         outputs: shape of one label, () for a scalar.
         inputs: shape of one input, for :class:`InputNoise` alone.
 
-    Yields:
-        ``indices`` (S, B) int32 and ``noise`` ``(S, B, *outputs)`` float64 for S consecutive steps; under :class:`InputNoise`
+    Returns:
+        An iterator over ``indices`` (S, B) int32 and ``noise`` ``(S, B, *outputs)`` float64 for S consecutive steps; under
+        :class:`InputNoise`
         ``(S, B, *inputs)``. :class:`ParameterNoise` and :class:`LangevinNoise` draw where the step is made, so here they are
         silent.
 
     Raises:
-        ValueError: if noise has numbers for labels of another shape, or is of epochs and the batch is full.
+        TypeError: if an argument has the wrong type.
+        ValueError: if a number is out of range, noise has numbers for labels of another shape, or is of epochs and the batch is
+            full.
 
     Source: section 3.1, equation (5): a randomly chosen example i at each step.
     """
+    n, steps, seed = as_integer("n", n, 1), as_integer("steps", steps, 0), as_integer("seed", seed, 0)
+    if batch_size is not None:
+        batch_size = as_integer("batch_size", batch_size, 1)
+    check_law(noise)
+    for name, shape in (("outputs", outputs), ("inputs", inputs)):
+        if not isinstance(shape, tuple):
+            raise TypeError(f"{name} must be a shape, as (2,), got {shape!r}")
     more = dict(noise=noise, batch_size=batch_size, seed=seed, outputs=outputs, inputs=inputs)
-    for _, indices, z in draws_from(None, n, steps, **more):
-        yield indices, z
+    return ((indices, z) for _, indices, z in draws_from(None, n, steps, **more))
 
 
 def draws_from(

@@ -88,11 +88,11 @@ class TestForms:
             ln.per_example_sq_norms(model, x.numpy(), method=method), plain_loop(model, x)[0], rtol=1e-10, atol=0
         )
 
-    @pytest.mark.parametrize("inputs", [tuple, lambda batch: dict(a=batch[0], b=batch[1])])
+    @pytest.mark.parametrize("inputs", [tuple, lambda batch: batch[:3], lambda batch: dict(a=batch[0], b=batch[1])])
     def test_loader(self, inputs, method):
         model, a, b, mask = two()
         loader = DataLoader(TensorDataset(a, b, mask), batch_size=2)
-        whole = inputs([a, b, mask])
+        whole = inputs((a, b, mask))
         expected = ln.per_example_sq_norms(model, whole, method="loop")
         torch.testing.assert_close(
             ln.per_example_sq_norms(model, loader, inputs=inputs, method=method), expected, rtol=1e-10, atol=0
@@ -334,6 +334,13 @@ class TestCrossEntropy:
     def test_needs_classes(self):
         with pytest.raises(ValueError, match=r"loss='cross_entropy' needs classes along dimension 1 of h, got shape \(1,\)"):
             ln.implicit_regularizer(ln.TwoLayerReLU(3), torch.zeros(4).double(), loss="cross_entropy")
+
+    def test_a_single_logit_is_no_two_classes(self):
+        """Its softmax is 1 whatever it is, and the trace would be 0."""
+        model, x = torch.nn.Linear(3, 1), torch.randn(4, 3)
+        for reg in (ln.implicit_regularizer, ln.estimate_regularizer, ln.regularizer_by_parameter):
+            with pytest.raises(ValueError, match="needs two classes or more .* got 1; .* the logits 0 and z"):
+                reg(model, x, loss="cross_entropy")
 
 
 def test_linearize_takes_the_same():

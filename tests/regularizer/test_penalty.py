@@ -58,10 +58,18 @@ class TestOutputsAtHand:
 
     def test_of_other_inputs(self):
         model, x = mlp(), numbers(3)
-        with pytest.raises(ValueError, match="h of example 0 changes with the other examples"):
+        with pytest.raises(
+            ValueError, match="h of example 0 is not what the model gives for this example alone: it was computed in an"
+        ):
             ln.estimate_regularizer(model, x, h=model(2 * x))
         with pytest.raises(ValueError, match="h has shape .* for 5 examples"):
             ln.estimate_regularizer(model, x, h=model(x[:3]))
+
+    def test_of_another_mode(self):
+        model, x = nn.Sequential(nn.Linear(3, 9), nn.Dropout(), nn.Linear(9, 2)).double(), numbers(3)
+        h = model(x)
+        with ln.evaluating(model), pytest.raises(ValueError, match="it was computed in another mode, .*; leave h out"):
+            ln.estimate_regularizer(model, x, h=h)
 
     @pytest.mark.parametrize("options", [dict(chunk_size=2), dict(inputs=lambda batch: batch)])
     def test_of_several_batches(self, options):

@@ -2,9 +2,11 @@
 
 import dataclasses
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from cases import KINDS
 
 import labelnoise_utils as ln
@@ -193,3 +195,46 @@ def test_unknown_kind(kind):
 def test_law_cannot_be_changed_behind_a_run():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ln.LabelNoise(1.0).std = 2.0
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        (dict(n=0), ValueError, "n must be at least 1, got 0"),
+        (dict(steps=-5), ValueError, "steps must be at least 0, got -5"),
+        (dict(batch_size=0), ValueError, "batch_size must be at least 1, got 0"),
+        (dict(seed=None), TypeError, "seed must be an integer, got None"),
+        (dict(noise=0.5), TypeError, "noise must be a LabelNoise, .*, got 0.5; a standard deviation s is written LabelNoise"),
+        (dict(noise=ln.LabelFlip(0.5, 2)), TypeError, "LabelFlip is for a loop of one's own"),
+        (dict(outputs=2), TypeError, r"outputs must be a shape, as \(2,\), got 2"),
+    ],
+)
+def test_draws_that_cannot_be(changes, error, message):
+    with pytest.raises(error, match=message):
+        ln.sgd_draws(**(dict(n=3, steps=4) | changes))
+
+
+@pytest.mark.parametrize("std", [np.uint8(200), np.int8(100), np.float16(0.25), Fraction(1, 3), np.float64(1e308)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_std_of_any_type_of_number_is_that_number(std, kind):
+    y, seed = torch.zeros(50, dtype=torch.float64), torch.Generator
+    noise, expected = ln.LabelNoise(std, kind), ln.LabelNoise(float(std), kind)
+    assert noise == expected and repr(noise) == repr(expected)
+    drawn = noise(y, seed().manual_seed(1))
+    assert torch.equal(drawn, expected(y, seed().manual_seed(1)))
+    assert kind != "rademacher" or torch.equal(drawn.abs(), torch.full_like(y, float(std)))
+
+
+@pytest.mark.parametrize("p", [Fraction(1, 4), np.float16(0.25), np.float32(1e-30)])
+def test_p_of_any_type_of_number_is_that_number(p):
+    y, seed = torch.arange(100) % 4, torch.Generator
+    drawn = ln.LabelFlip(p, 4)(y, seed().manual_seed(1))
+    assert torch.equal(drawn, ln.LabelFlip(float(p), 4)(y, seed().manual_seed(1)))
+
+
+def test_labels_that_flips_are_not_for():
+    flip = ln.LabelFlip(0.5, 3)
+    with pytest.raises(TypeError, match="got torch.float32; real labels get LabelNoise, and .* by y.long()"):
+        flip(torch.zeros(2))
+    with pytest.raises(ValueError, match="classes 0 to 2, got -100 to 1; leave out labels that do not count"):
+        flip(torch.tensor([1, -100]))
