@@ -1,10 +1,14 @@
 """The callback of a run, which looks at the model and must not change it."""
 
+from collections.abc import Iterable
+
 import torch
 
 from ..regularizer.modes import modes_kept
-from ..regularizer.state import same
+from ..regularizer.state import attributes_kept, same
+from .attributes import changed_by_call, different
 from .job import Job
+from .words import HOOKS, HOOKS_OF_TENSORS, words_of_attributes
 
 
 def ask(job: Job, step: int, loss: float, reg: float) -> bool:
@@ -20,22 +24,18 @@ def ask(job: Job, step: int, loss: float, reg: float) -> bool:
         Whether the run shall end here.
 
     Raises:
-        ValueError: if it changes a parameter or a buffer of the model, which gets back what it had.
+        ValueError: if it changes a parameter, a buffer or an attribute of the model, or leaves a hook; the model gets back what
+            it had. Attributes that a call of the model sets are put back without a word.
         Exception: whatever the callback raises; likewise.
     """
-    before = {name: (tensor, tensor.requires_grad, tensor.detach().clone()) for name, tensor in _tensors(job.model).items()}
-    places = [(held, dict(held)) for m in job.model.modules() for held in (m._parameters, m._buffers)]
-    try:
-        with modes_kept(job.model):
-            answer = bool(job.callback(step, loss, reg, job.model))
-        now = _tensors(job.model)
-        for name in before.keys() | now.keys():
-            tensor, trained, _ = before.get(name, (None, None, None))
-            if now.get(name) is not tensor or tensor.requires_grad != trained:
-                raise ValueError(f"callback replaced {name!r} of the model, or changed whether it is trained")
-        if changed := [name for name, (tensor, _, values) in before.items() if not _is_as_before(tensor, values)]:
-            raise ValueError(f"callback changed {', '.join(map(repr, changed))} of the model, which it may only look at")
-    except BaseException:
+    model = job.model
+    before = {name: (tensor, tensor.requires_grad, tensor.detach().clone()) for name, tensor in _tensors(model).items()}
+    kinds = ("_parameters", "_buffers", "_modules", *HOOKS)
+    places = [(held, dict(held)) for module in model.modules() for held in (getattr(module, kind) for kind in kinds)]
+    hooks = [(tensor, kind, [*_hooks(tensor, kind).items()]) for tensor, *_ in before.values() for kind in HOOKS_OF_TENSORS]
+
+    def put_back() -> None:
+        places.extend((_hooks(tensor, kind), had) for tensor, kind, had in hooks)
         for held, had in places:
             held.clear()
             held.update(had)
@@ -44,8 +44,35 @@ def ask(job: Job, step: int, loss: float, reg: float) -> bool:
                 tensor.data = values
             if tensor.is_leaf:
                 tensor.requires_grad_(trained)
+
+    told = words_of_attributes(model, by_identity=True)
+    try:
+        with attributes_kept(model):
+            with modes_kept(model):
+                answer = bool(job.callback(step, loss, reg, model))
+            now = _tensors(model)
+            for name in before.keys() | now.keys():
+                tensor, trained, _ = before.get(name, (None, None, None))
+                if now.get(name) is not tensor or tensor.requires_grad != trained:
+                    raise ValueError(f"callback replaced {name!r} of the model, or changed whether it is trained")
+            _refuse(name for name, (tensor, _, values) in before.items() if not _is_as_before(tensor, values))
+            changed = different(told, words_of_attributes(model, by_identity=True))
+        if changed:
+            put_back()
+            _refuse(sorted(changed - changed_by_call(model, job.x)))
+    except BaseException:
+        put_back()
         raise
     return answer
+
+
+def _refuse(changed: Iterable[str]) -> None:
+    if names := ", ".join(map(repr, changed)):
+        raise ValueError(f"callback changed {names} of the model, which it may only look at")
+
+
+def _hooks(tensor: torch.Tensor, kind: str) -> dict:
+    return getattr(tensor, kind, None) or {}
 
 
 def _is_as_before(tensor: torch.Tensor, values: torch.Tensor) -> bool:
