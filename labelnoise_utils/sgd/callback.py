@@ -32,11 +32,10 @@ def ask(job: Job, step: int, loss: float, reg: float) -> bool:
     before = {name: (tensor, tensor.requires_grad, tensor.detach().clone()) for name, tensor in _tensors(model).items()}
     kinds = ("_parameters", "_buffers", "_modules", *HOOKS)
     places = [(held, dict(held)) for module in model.modules() for held in (getattr(module, kind) for kind in kinds)]
-    hooks = [(tensor, kind, [*_hooks(tensor, kind).items()]) for tensor, *_ in before.values() for kind in HOOKS_OF_TENSORS]
+    hooks = [(tensor, kind, dict(_hooks(tensor, kind))) for tensor, *_ in before.values() for kind in HOOKS_OF_TENSORS]
 
     def put_back() -> None:
-        places.extend((_hooks(tensor, kind), had) for tensor, kind, had in hooks)
-        for held, had in places:
+        for held, had in [*places, *((_hooks(tensor, kind), had) for tensor, kind, had in hooks)]:
             held.clear()
             held.update(had)
         for tensor, trained, values in before.values():
@@ -45,9 +44,9 @@ def ask(job: Job, step: int, loss: float, reg: float) -> bool:
             if tensor.is_leaf:
                 tensor.requires_grad_(trained)
 
-    told = words_of_attributes(model, by_identity=True)
+    deep = words_of_attributes(model, by_identity=True, libraries=False)
     try:
-        with attributes_kept(model):
+        with attributes_kept(model) as touched:
             with modes_kept(model):
                 answer = bool(job.callback(step, loss, reg, model))
             now = _tensors(model)
@@ -56,10 +55,14 @@ def ask(job: Job, step: int, loss: float, reg: float) -> bool:
                 if now.get(name) is not tensor or tensor.requires_grad != trained:
                     raise ValueError(f"callback replaced {name!r} of the model, or changed whether it is trained")
             _refuse(name for name, (tensor, _, values) in before.items() if not _is_as_before(tensor, values))
-            changed = different(told, words_of_attributes(model, by_identity=True))
-        if changed:
+            is_left = not touched() and all(held.keys() == had.keys() for held, had in places)
+            is_left = is_left and all(_hooks(tensor, kind).keys() == had.keys() for tensor, kind, had in hooks)
+            is_left = is_left and deep == words_of_attributes(model, by_identity=True, libraries=False)
+            now_told = {} if is_left else words_of_attributes(model, by_identity=True)
+        if not is_left:
             put_back()
-            _refuse(sorted(changed - changed_by_call(model, job.x)))
+            told = words_of_attributes(model, by_identity=True) | deep
+            _refuse(sorted(different(told, now_told) - changed_by_call(model, job.x)))
     except BaseException:
         put_back()
         raise

@@ -228,7 +228,10 @@ def _compare(path: Path, before: dict, now: dict) -> None:
     before, now = (_one_by_one(call, passing) for call in (before, now))
     names = [name for name in before | now if before.get(name) != now.get(name)]
     if names:
-        differences = "; ".join(f"{name} was {before.get(name)}, and is {now.get(name)}" for name in names)
+        was, now_is = ([call.get(name, "not there") for name in names] for call in (before, now))
+        differences = "; ".join(
+            f"{name} was {one}, and is {other}" for name, one, other in zip(names, was, now_is, strict=True)
+        )
         raise ValueError(f"{path} is the checkpoint of another call of train: {differences}")
 
 

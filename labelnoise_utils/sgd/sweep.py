@@ -23,6 +23,7 @@ from .law import Law
 from .progress import interruptible, progress_bar
 from .run import Run
 from .training import execute, train
+from .words import modules_in
 
 Stage = tuple[float, int, Law | None]
 OnError = Literal["raise", "keep"]
@@ -281,16 +282,16 @@ def _prepare_all(jobs: Sequence[Mapping]) -> tuple[list[Job], list[str | None]]:
 
 def _refuse_shared_state(jobs: Sequence[Job]) -> None:
     """Refuse a module of several jobs that keeps something when it is called: another thread's."""
-    owner: dict[int, int] = {}
+    owner: dict[int, tuple[int, torch.nn.Module]] = {}
     for number, job in enumerate(jobs):
-        shared = {name: m for name, m in job.model.named_modules() if owner.setdefault(id(m), number) != number}
-        for name in changed_by_call(job.model, job.x) if shared else ():
-            path, _, attribute = name.rpartition(".")
-            if path in shared:
+        shared = [module for module in modules_in(job.model) if owner.setdefault(id(module), (number, module))[0] != number]
+        inner = {id(part) for module in shared for part in module.modules() if part is not module}
+        for module in [module for module in shared if id(module) not in inner]:
+            if names := changed_by_call(job.model, job.x, of=module):
                 raise ValueError(
-                    f"jobs {owner[id(shared[path])]} and {number} share the module {path!r}, a {type(shared[path]).__name__},"
-                    f" which keeps {attribute!r} when it is called, while the jobs run at the same time: give every job a"
-                    " copy.deepcopy of it, or n_jobs=1"
+                    f"jobs {owner[id(module)][0]} and {number} share a {type(module).__name__} which keeps"
+                    f" {', '.join(map(repr, sorted(names)))} when it is called, and they run at the same time: give every job a"
+                    " copy.deepcopy of it, or let them run one after the other, by n_jobs=1 or a pool of one thread"
                 )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import numbers
 import sys
 import types
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 
 import numpy as np
 import torch
@@ -84,31 +84,70 @@ def words_of_callback(callback: object) -> str:
     return _words(callback, Met(), whole=False)
 
 
-def words_of_attributes(model: torch.nn.Module, *, by_identity: bool = False) -> dict[str, str]:
+def words_of_attributes(model: torch.nn.Module, *, by_identity: bool = False, libraries: bool = True) -> dict[str, str]:
     """What a model holds beside its parameters and buffers, which are left out wherever they, or their memory, are met.
 
     Args:
         model: any module.
         by_identity: whether a tensor that was replaced by an equal one is another one.
+        libraries: whether also of modules whose class is torch's or this package's, on which nothing hangs that has parts.
 
     Returns:
         Words by name, as ``"0.scale"``: the attributes of each module, which modules are in it, and the hooks on modules and
         tensors that have any; of hooks as of callbacks.
     """
-    modules, tensors = dict(model.named_modules()), [*model.named_parameters(), *model.named_buffers()]
-    memory = {tensor.untyped_storage().data_ptr() for _, tensor in tensors if tensor.layout is torch.strided}
-    met = Met(untold=frozenset(memory), by_identity=by_identity)
-    for each in [*modules.values(), *(tensor for _, tensor in tensors)]:
-        met.add(each)
-    told, hooks = {}, {}
-    for path, module in modules.items():
+    met, told = _met_in(model, by_identity=by_identity), {}
+    count = len(met.things)
+    for name, value in _held_by_modules(model, libraries):
+        told[name] = _words(value, met, whole=not name.endswith("_hooks"))
+        while len(met.things) > count:  # so that no name depends on what others hold
+            met.things.popitem()
+    return told
+
+
+def modules_in(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """All modules that a model holds, also those that are not registered, as in a list or a closure.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The modules, the model itself among them.
+    """
+    met = _met_in(model)
+    for _, value in _held_by_modules(model, True):
+        _words(value, met, whole=True)
+    return [thing for _, thing in met.things.values() if isinstance(thing, torch.nn.Module)]
+
+
+def _met_in(model: torch.nn.Module, *, by_identity: bool = False) -> Met:
+    """Its modules, parameters and buffers."""
+    modules = [*model.modules()]
+    tensors = [each for m in modules for held in (m._parameters, m._buffers) for each in held.values() if each is not None]
+    met = Met(by_identity=by_identity)
+    for each in [*modules, *tensors]:
+        met.things.setdefault(id(each), (len(met.things), each))
+    met.untold = frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors)
+    return met
+
+
+def _held_by_modules(model: torch.nn.Module, libraries: bool) -> Iterator[tuple[str, object]]:
+    """What modules hold beside parameters and buffers, and what hangs on those, by name."""
+    for path, module in model.named_modules():
+        if not libraries and not _classes(type(module)):
+            continue
         prefix = f"{path}." if path else ""
-        within = tuple((name, _class(each), each) for name, each in module._modules.items())
-        for name, value in [("_modules", within), *_of_classes(module), *_attributes(module)]:
-            told[f"{prefix}{name}"] = _words(value, met, whole=True)
-        hooks |= {f"{prefix}{kind}": getattr(module, kind) for kind in HOOKS}
-    hooks |= {f"{name}.{kind}": getattr(tensor, kind, None) for name, tensor in tensors for kind in HOOKS_OF_TENSORS}
-    return told | {name: _words(tuple(held.values()), met, whole=False) for name, held in hooks.items() if held}
+        if module._modules:
+            yield f"{prefix}_modules", tuple((name, _class(part), part) for name, part in module._modules.items())
+        for name, value in [*_of_classes(module), *_attributes(module)]:
+            yield f"{prefix}{name}", value
+        on = [(prefix, module, HOOKS)]
+        tensors = [*module._parameters.items(), *module._buffers.items()]
+        on += [(f"{prefix}{name}.", tensor, HOOKS_OF_TENSORS) for name, tensor in tensors if tensor is not None]
+        for where, thing, kinds in on:
+            for kind in kinds:
+                if hooks := getattr(thing, kind, None):
+                    yield f"{where}{kind}", tuple(hooks.values())
 
 
 def words_of_tensor(tensor: torch.Tensor) -> str:
@@ -127,6 +166,8 @@ def words_of_tensor(tensor: torch.Tensor) -> str:
 
 
 def _words(value: object, met: Met, *, whole: bool) -> str:
+    if type(value) in (str, bool, types.NoneType):  # as most are; what follows takes its time
+        return repr(value)
     match value:
         case enum.Enum():
             return f"{_class(value)} {value.name}"
@@ -259,11 +300,18 @@ def _read(code: Code) -> list[str]:
 def _of_classes(value: object) -> list[tuple[str, object]]:
     """Plain values that the classes of an object hold, where it holds none of its own, by name."""
     found: dict[str, object] = {}
-    for kind in type(value).__mro__:
-        if kind.__module__.partition(".")[0] not in LIBRARIES:
-            found = dict(vars(kind)) | found
+    for kind in _classes(type(value)):
+        found = dict(vars(kind)) | found
+    if not found:
+        return []
     names = sorted(found.keys() - getattr(value, "__dict__", {}).keys())
     return [(name, found[name]) for name in names if not name.startswith("_") and _is_plain(found[name])]
+
+
+@functools.lru_cache(maxsize=256)
+def _classes(kind: type) -> list[type]:
+    """A class and those that it inherits from, without those of libraries."""
+    return [each for each in kind.__mro__ if each.__module__.partition(".")[0] not in LIBRARIES]
 
 
 def _is_plain(value: object) -> bool:
