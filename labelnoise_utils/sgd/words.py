@@ -90,7 +90,7 @@ def words_of_attributes(model: torch.nn.Module, *, by_identity: bool = False, li
     Args:
         model: any module.
         by_identity: whether a tensor that was replaced by an equal one is another one.
-        libraries: whether also of modules whose class is torch's or this package's, on which nothing hangs that has parts.
+        libraries: whether modules whose class is torch's or this package's count, too.
 
     Returns:
         Words by name, as ``"0.scale"``: the attributes of each module, which modules are in it, and the hooks on modules and
