@@ -31,7 +31,8 @@ def ask(job: Job, step: int, loss: float, reg: float) -> bool:
     model = job.model
     before = {name: (tensor, tensor.requires_grad, tensor.detach().clone()) for name, tensor in _tensors(model).items()}
     kinds = ("_parameters", "_buffers", "_modules", *HOOKS)
-    places = [(held, dict(held)) for module in model.modules() for held in (getattr(module, kind) for kind in kinds)]
+    dicts = [getattr(module, kind) for module in model.modules() for kind in kinds]
+    places = [(held, dict(held)) for held in dicts if isinstance(held, dict)]  # torch.jit has others, which nobody changes
     hooks = [(tensor, kind, dict(_hooks(tensor, kind))) for tensor, *_ in before.values() for kind in HOOKS_OF_TENSORS]
 
     def put_back() -> None:

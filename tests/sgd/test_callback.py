@@ -203,6 +203,14 @@ def test_an_error_goes_to_the_caller_and_the_model_stays():
     np.testing.assert_array_equal(flat(model), quick(ln.TwoLayerReLU(5), steps=50, record=[50]).theta[0])
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated:DeprecationWarning")
+def test_an_error_with_a_model_in_torchscript():
+    model = torch.jit.script(torch.nn.Linear(3, 1, dtype=torch.float64))
+    with pytest.raises(ZeroDivisionError):
+        own(lambda *_: 1 / 0, model)
+    assert own(lambda *_: False, model).steps == 200
+
+
 def test_is_told_nan_where_reg_is_left_out():
     told = []
     quick(ln.Product(), record=RECORD, reg_on=False, callback=lambda *heard: told.append(heard[1:3]))
