@@ -7,6 +7,7 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import llvmlite.binding
@@ -14,16 +15,18 @@ import numba
 import numpy as np
 import torch
 
+from .attributes import changed_by_call
 from .job import Job
 from .law import Law
 from .noise import Position
 from .run import DAMAGE, as_array, first_example, is_same_output, rest_of, whole_or_not_at_all
-from .words import words, words_of_callback
+from .words import words, words_of_attributes, words_of_callback
 
 # So many examples tell models of one architecture apart that compute something else.
 EXAMPLES = 100
-# What the first files there were do not say.
+# What the first files there were do not say, and what they do not say while it may have been anything.
 BEFORE_THERE_WERE = {"momentum": 0.0, "penalty": 0.0}
+NOT_KNOWN = ("default dtype", "attributes", "changed by a call")
 
 
 @dataclasses.dataclass
@@ -129,6 +132,7 @@ def go_on(job: Job, theta: np.ndarray) -> tuple[SoFar, Checkpoint | None]:
             f"{path} is not a checkpoint that train wrote, or is damaged: {error}; without it the run begins at step 0"
         ) from error
     _compare(path, about["call"], call)
+    call |= about["call"]  # of the model as it was built, and not as it was left
     if so_far.stopped and about["callback"] != callback:
         raise ValueError(
             f"{path} holds a run that its callback ended at step {so_far.done}, and now the callback is another one, or"
@@ -167,10 +171,14 @@ def call_of(job: Job) -> dict[str, object]:
     layers = [re.sub(r" at 0x[0-9a-f]+", "", repr(model)), [(name, m.training) for name, m in model.named_modules()]]
     layers += [(name, str(p.dtype), [*p.shape], p.device.type, p.requires_grad) for name, p in model.named_parameters()]
     rest = sorted((name, _described(values)) for name, values in rest_of(model).items())
+    attributes = {name: _short(said) for name, said in words_of_attributes(model).items()}
     return {
         "model": f"{type(model).__qualname__} {getattr(model, 'config', '')}".rstrip(),
         "layers of the model": _digest(json.dumps(layers).encode()),
         "buffers and frozen parameters": _digest(json.dumps(rest).encode()),
+        "attributes": attributes,
+        "changed by a call": sorted(changed_by_call(model, job.x)),
+        "default dtype": str(torch.get_default_dtype()),
         "x": _described(job.x),
         "y": _described(job.y),
         "lr": job.lr,
@@ -215,11 +223,22 @@ def _read(path: Path) -> tuple[dict, np.ndarray, SoFar]:
 
 def _compare(path: Path, before: dict, now: dict) -> None:
     """Refuse the checkpoint of another call, and say in what it differs."""
-    before = BEFORE_THERE_WERE | before
+    before = BEFORE_THERE_WERE | {name: now[name] for name in NOT_KNOWN} | before
+    passing = before["changed by a call"]
+    before, now = (_one_by_one(call, passing) for call in (before, now))
     names = [name for name in before | now if before.get(name) != now.get(name)]
     if names:
-        differences = "; ".join(f"{name} was {before.get(name)}, and is {now.get(name)}" for name in names)
+        was, now_is = ([call.get(name, "not there") for name in names] for call in (before, now))
+        differences = "; ".join(
+            f"{name} was {one}, and is {other}" for name, one, other in zip(names, was, now_is, strict=True)
+        )
         raise ValueError(f"{path} is the checkpoint of another call of train: {differences}")
+
+
+def _one_by_one(call: dict, passing: Sequence[str]) -> dict:
+    """A call with the attributes of its model one by one, except for those that a call of the model changes."""
+    kept = {f"{name!r} of the model": said for name, said in call["attributes"].items() if name not in passing}
+    return {name: value for name, value in call.items() if name not in ("attributes", "changed by a call")} | kept
 
 
 def _outputs(job: Job, theta: np.ndarray) -> np.ndarray:
@@ -237,6 +256,10 @@ def _named(computer: dict) -> str:
 
 def _described(tensor: torch.Tensor) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)} {_digest(as_array(tensor))}"
+
+
+def _short(said: str) -> str:
+    return said if len(said) <= 60 else _digest(said.encode())
 
 
 def _described_law(law: Law | None) -> str:

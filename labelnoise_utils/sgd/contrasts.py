@@ -128,7 +128,7 @@ class _OfOneStd(Law):
     kind: Kind = "gaussian"
 
     def __post_init__(self) -> None:
-        as_nonnegative("std", self.std)
+        object.__setattr__(self, "std", as_nonnegative("std", self.std))
         check_kind(self.kind)
 
 

@@ -135,12 +135,14 @@ def run_bundle(package: bytes, stop_path: str) -> list[Run | tuple[bytes, str, n
         For each the run without what is known where it came from; or the error, its traceback and where the model is left; or
         None if it was not begun.
     """
-    dtype, jobs = torch.load(io.BytesIO(package), weights_only=False)
-    torch.set_default_dtype(dtype)  # for modules that make tensors as they go
+    dtype, jobs, hooks = torch.load(io.BytesIO(package), weights_only=False)
     stop = StopFile(stop_path, os.path.exists(stop_path))
     results: list[Run | tuple[bytes, str, np.ndarray] | None] = []
-    with _deaf():
-        for job in jobs:
+    with _deaf(), default_dtype(dtype):  # for modules that make tensors as they go
+        for job, on_parameters in zip(jobs, hooks, strict=True):
+            for name, called in on_parameters.items():
+                for hook in called:
+                    job.model.get_parameter(name).register_hook(hook)
             if stop.is_set():
                 results.append(None)
                 continue
@@ -250,7 +252,9 @@ def _pack(jobs: list[Job]) -> bytes:
     """Jobs as octets; a tensor that several share once."""
     # A class or a function of the program itself, or of a notebook, is unknown elsewhere: it goes along, if cloudpickle, which
     # comes with Dask and loky, is there.
-    thing = torch.get_default_dtype(), [_trimmed(job) for job in jobs]
+    # A parameter leaves its hooks behind.
+    hooks = [{name: [*(p._backward_hooks or {}).values()] for name, p in trainable(job.model).items()} for job in jobs]
+    thing = torch.get_default_dtype(), [_trimmed(job) for job in jobs], hooks
     try:
         octets = _saved(thing, pickle)
         if b"__main__" not in octets:
@@ -322,6 +326,31 @@ def _stop_file(folder: str | os.PathLike | None) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+class _DefaultDtype:
+    """It is of the whole process: of all threads within, the last puts back what the first found."""
+
+    def __init__(self) -> None:
+        self._lock, self._within, self._before = threading.Lock(), 0, torch.get_default_dtype()
+
+    @contextlib.contextmanager
+    def __call__(self, dtype: torch.dtype) -> Iterator[None]:
+        with self._lock:
+            self._within += 1
+            if self._within == 1:
+                self._before = torch.get_default_dtype()
+            torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._within -= 1
+                if not self._within:
+                    torch.set_default_dtype(self._before)
+
+
+default_dtype = _DefaultDtype()
 
 
 @contextlib.contextmanager

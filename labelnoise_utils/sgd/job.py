@@ -82,6 +82,17 @@ def prepare(
                 f"parameter {name!r} is {p.dtype}, in whose rounding steps of SGD on the time scale 1 / lr^2 are lost: call"
                 " model.float() first, or freeze it"
             )
+        if getattr(p, "_post_accumulate_grad_hooks", None):
+            raise ValueError(
+                f"parameter {name!r} has a hook that training never calls, since it accumulates no gradient"
+                " (register_post_accumulate_grad_hook): use register_hook"
+            )
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.layout is not torch.strided:
+            raise ValueError(
+                f"{name!r} of the model is {tensor.layout}, which a run cannot keep: make it dense by to_dense(), or a plain"
+                " attribute instead of a buffer"
+            )
     like = next(iter(parameters.values()))
     dtype = like.dtype
     x, y = _as_examples(model, "x", x, like), as_examples("y", y, like).detach().contiguous().to(dtype)
@@ -107,7 +118,10 @@ def prepare(
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
     if not isinstance(reg_on, bool):
         reg_on = _as_examples(model, "reg_on", reg_on, like)
-        check_per_example(model, reg_on)
+        try:
+            check_per_example(model, reg_on)
+        except ValueError as error:
+            raise ValueError(f"reg_on must hold inputs for the model, as x does, but taken as x: {error}") from error
     if not isinstance(keep_theta, bool):
         raise TypeError(f"keep_theta must be True or False, got {keep_theta!r}")
     if callback is not None and not callable(callback):
@@ -196,6 +210,8 @@ def _record(record: object, steps: int) -> np.ndarray:
         count = as_integer("record", record, 2)
         # Backwards, so that two snapshots are the first and the last step.
         return np.unique(np.rint([0, *np.geomspace(steps, 1, count - 1)])).astype(np.int64)
+    if isinstance(record, torch.Tensor):
+        record = record.tolist()
     try:
         chosen = np.unique([as_integer("record", step, 0) for step in record])
     except TypeError:

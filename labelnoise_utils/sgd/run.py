@@ -285,7 +285,8 @@ def copy_of(model: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module | None:
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
     """A tensor as a NumPy array of its own, half precision as float32, which NumPy knows."""
-    return wide(tensor.detach()).cpu().numpy().copy()
+    values = tensor.detach().resolve_conj().resolve_neg()
+    return (values if values.is_complex() else wide(values)).cpu().numpy().copy()
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor | np.ndarray]) -> dict[str, tuple[int, ...]]:

@@ -15,6 +15,7 @@ import torch
 
 from ..arguments import as_integer
 from ..regularizer.hypothesis import trainable
+from .attributes import changed_by_call
 from .directory import fetch, file_of
 from .executors import run_elsewhere
 from .job import Job, prepare
@@ -22,6 +23,7 @@ from .law import Law
 from .progress import interruptible, progress_bar
 from .run import Run
 from .training import execute, train
+from .words import modules_in
 
 Stage = tuple[float, int, Law | None]
 OnError = Literal["raise", "keep"]
@@ -61,17 +63,21 @@ def train_many(
 
     Args:
         jobs: for each run the arguments of :func:`labelnoise_utils.train`, by name, and, if you like, a ``tag``, a string that
-            the run keeps. A callback is called where the run is made.
+            the run keeps. A callback is called where the run is made. Frozen modules, as a backbone, may be shared; on threads
+            only those that keep nothing when they are called, and whose modes no callback changes.
         n_jobs: how many run at the same time; -1 means as many as there are cores. With an executor: how many tasks it is
             given at a time, -1 for all; no matter for a ThreadPoolExecutor.
         executor: any ``concurrent.futures.Executor``: of processes, loky's, Dask's, mpi4py's; it stays open. None is threads.
+            Not one of whose workers this call itself is one, if there is no other: it would wait for ever.
         directory: a folder, made if there is none, in which each run is written as it ends, by :meth:`Run.save`, under a name
             made from its job: model where training begins, data and settings, but not ``tag`` and ``checkpoint``. A job whose
             file is there is not run again: its run is read, and its model put at the end. So build the jobs anew for a second
             call: the same dicts hold models that are trained, from whose ends other runs, in other files, begin. A damaged
             file is named in a warning, and its run made again. A function in a job, as a callback or an activation, counts
-            with its own code and what it closes over (lists, dicts and sets of a callback apart, which it may fill). Code
-            that it calls, and that of classes, does not: after a change there, as in a ``forward``, take another folder.
+            with its own code, what it closes over, and the plain values among the globals that it reads: numbers, text,
+            tensors, arrays, tuples, namespaces, dataclasses; an object with its attributes, and the plain values in its
+            class. What does not count: lists, dicts, sets and other objects among globals and in a callback, which it may
+            fill; code that is called, and that of classes. After a change there, as in a ``forward``, take another folder.
         on_error: "raise" ends the sweep with the first run that fails; "keep" puts the error in the run's place.
         progress: show one bar over the steps of all runs that are to be made; with an executor, as each task ends.
 
@@ -82,7 +88,8 @@ def train_many(
     Raises:
         TypeError: as :func:`labelnoise_utils.train` does, with the job's number added, before any run begins; likewise for
             a job that cannot be pickled, if there is an executor.
-        ValueError: likewise; if one job trains a tensor that another one's model reads, or two have one checkpoint; or if
+        ValueError: likewise; if one job trains a tensor that another one's model reads, two have one checkpoint, or, on
+            threads, share a module that keeps something when it is called; or if
             ``n_jobs`` is neither positive nor -1, ``on_error`` unknown, or autocast enabled, which the runs would not see.
         DivergenceError: of the first run that blows up, with the job's number added; the others are stopped where they are.
         OSError: if ``directory`` cannot be written.
@@ -107,6 +114,9 @@ def train_many(
         hint = "; Dask's is client.get_executor()" if hasattr(executor, "get_executor") else ""
         raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {type(executor).__name__}{hint}")
     prepared, tags = _prepare_all(jobs)
+    with_threads = executor is None or type(executor) is ThreadPoolExecutor
+    if with_threads and (n_jobs if executor is None else executor._max_workers) != 1:
+        _refuse_shared_state(prepared)
     results: dict[int, Run | Exception] = {}
     files: list[Path] = []
     if directory is not None:
@@ -120,7 +130,7 @@ def train_many(
     failed = None
     with interruptible() as stop, progress_bar(sum(job.steps for job in to_do.values()), progress) as bar:
         most = None if n_jobs == -1 else n_jobs
-        if executor is None or type(executor) is ThreadPoolExecutor:
+        if with_threads:
             ending = _run_here(to_do, executor, most=most, stop=stop, bar=bar)
         else:
             ending = _counted(run_elsewhere(to_do, executor, most=most, stop=stop, folder=directory), to_do, bar)
@@ -254,8 +264,8 @@ def _prepare_all(jobs: Sequence[Mapping]) -> tuple[list[Job], list[str | None]]:
                 raise ValueError("autocast of the caller reaches no thread and no worker: enter it in the model's forward")
     files: dict[str, int] = {}
     for number, job in enumerate(prepared):
-        if job.checkpoint is not None and files.setdefault(job.checkpoint, number) != number:
-            raise ValueError(f"jobs {files[job.checkpoint]} and {number} have the same checkpoint, {job.checkpoint}")
+        if job.checkpoint is not None and (first := files.setdefault(os.path.realpath(job.checkpoint), number)) != number:
+            raise ValueError(f"jobs {first} and {number} have the same checkpoint, {job.checkpoint}")
     owner: dict[int, int] = {}
     for number, job in enumerate(prepared):
         for address in _memory(trainable(job.model).values()):
@@ -268,6 +278,21 @@ def _prepare_all(jobs: Sequence[Mapping]) -> tuple[list[Job], list[str | None]]:
                     " give every job a model of its own"
                 )
     return prepared, tags
+
+
+def _refuse_shared_state(jobs: Sequence[Job]) -> None:
+    """Refuse a module of several jobs that keeps something when it is called: another thread's."""
+    owner: dict[int, tuple[int, torch.nn.Module]] = {}
+    for number, job in enumerate(jobs):
+        shared = [module for module in modules_in(job.model) if owner.setdefault(id(module), (number, module))[0] != number]
+        inner = {id(part) for module in shared for part in module.modules() if part is not module}
+        for module in [module for module in shared if id(module) not in inner]:
+            if names := changed_by_call(job.model, job.x, of=module):
+                raise ValueError(
+                    f"jobs {owner[id(module)][0]} and {number} share a {type(module).__name__} which keeps"
+                    f" {', '.join(map(repr, sorted(names)))} when it is called, and they run at the same time: give every job a"
+                    " copy.deepcopy of it, or let them run one after the other, by n_jobs=1 or a pool of one thread"
+                )
 
 
 def _memory(tensors: Iterable[torch.Tensor]) -> dict[int, tuple[int, ...]]:

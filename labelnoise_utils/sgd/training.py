@@ -101,7 +101,8 @@ def train(
         keep_theta: whether the run keeps the parameters at each snapshot, k p numbers.
         progress: show a progress bar, with rate, time left, and the latest loss and reg, once a run has taken two seconds.
         callback: called at each snapshot as it comes, ``callback(step, loss, reg, model)``, with the model itself, to look at
-            and not to change; the modes of its layers are put back. A true answer ends the run there.
+            and not to change, its attributes and hooks no more than its parameters; the modes of its layers, and what a call
+            sets, are put back. A true answer ends the run there.
         checkpoint: path of a file from which a run that was killed goes on.
         momentum: b of the heavy ball, in [0, 1): ``v <- b v - (lr / B) sum grad ...``, ``theta <- theta + v``, from v = 0.
         penalty: c, >= 0, of explicit reg: each example's squared error has ``c ||grad h(x_i, theta)||^2`` added, summed over
@@ -114,10 +115,10 @@ def train(
     Raises:
         TypeError: if model is no module, noise no law, a number no number, callback no function, or checkpoint no path.
         ValueError: if shapes do not match, noise is for labels of another shape, x or y hold NaN or infinity, a number is out
-            of range, the engine is unknown or not to be had for this model, no parameter is trainable or one that is has half
-            precision, h of an example changes with its batch, BatchNorm or Dropout is in training mode, or the checkpoint is
-            that of another call, or damaged. The model has not changed then. Also if the callback changes the model, which
-            gets its values back.
+            of range, the engine is unknown or not to be had for this model, no parameter is trainable, one that is has half
+            precision or a hook that is never called, a parameter or buffer is sparse, h of an example changes with its batch,
+            BatchNorm or Dropout is in training mode, or the checkpoint is that of another call, or damaged. The model has not
+            changed then. Also if the callback changes the model, which gets its values back.
         OSError: if the checkpoint cannot be read, or not be written before the first step.
         DivergenceError: if the training blows up; the model is left at the last snapshot with a finite loss.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 import signal
+import types
 import warnings
 
 import numpy as np
@@ -79,6 +80,23 @@ class TestStopped:
         assert ln.Run.load(tmp_path / "run").stopped is False
 
 
+class Keeps(Normalised):
+    """A model that counts its calls and keeps its output, and reads a number that somebody may change."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.outputs, self.counted, self.scale, self.mask = 0, [], types.SimpleNamespace(calls=0), 1.0, CLOUD[0] > 9
+
+    def forward(self, x):
+        self.h = self.scale * super().forward(x)
+        self.calls += 1
+        self.counted.calls += 1
+        self.outputs.append(self.h)
+        if not hasattr(self, "earliest"):
+            self.earliest = self.h
+        return self.h
+
+
 class TestMayOnlyLook:
     def test_at_parameters(self):
         model, expected = Normalised(), own(None)
@@ -113,6 +131,45 @@ class TestMayOnlyLook:
         with pytest.raises(ValueError, match="callback replaced 'last.bias' of the model, or changed whether it is trained"):
             own(change)
 
+    @pytest.mark.parametrize(
+        "name, change",
+        [
+            ("scale", lambda it: setattr(it, "scale", 2.0)),
+            ("mask", lambda it: it.mask.fill_(True)),
+            ("last._forward_hooks", lambda it: it.last.register_forward_hook(lambda *_: None)),
+            ("last.weight._backward_hooks", lambda it: it.last.weight.register_hook(torch.zeros_like)),
+        ],
+    )
+    def test_at_attributes_and_hooks(self, name, change):
+        def look(step, loss, reg, it):
+            if step == 50:
+                it(CLOUD)
+                change(it)
+
+        model = Keeps()
+        with pytest.raises(ValueError, match=f"callback changed '{name}' of the model, which it may only look at"):
+            own(look, model)
+        assert model.scale == 1 and not model.last._forward_hooks and not model.last.weight._backward_hooks
+
+    def test_and_call_it_as_it_likes(self):
+        def look(step, loss, reg, it):
+            heard, scale = [], it.scale
+            handles = [
+                it.last.register_forward_hook(lambda *_: heard.append(1)),
+                it.last.register_full_backward_hook(lambda *_: heard.append(2)),
+                it.last.weight.register_hook(lambda grad: heard.append(3)),
+            ]
+            it.scale = 2.0
+            it(CLOUD).sum().backward()
+            it.scale = scale
+            for handle in handles:
+                handle.remove()
+            assert len(heard) == 3
+
+        model = Keeps()
+        assert_same_trajectory(own(look, model), own(None, Keeps()))
+        assert model.scale == 1
+
     def test_modes_are_put_back(self):
         """As of a validation that ends in ``model.train()``."""
         model = Normalised()
@@ -144,6 +201,14 @@ def test_an_error_goes_to_the_caller_and_the_model_stays():
         quick(model, record=RECORD, callback=fail)
     assert caught.value.__notes__ == ["in the callback at step 50"]
     np.testing.assert_array_equal(flat(model), quick(ln.TwoLayerReLU(5), steps=50, record=[50]).theta[0])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated:DeprecationWarning")
+def test_an_error_with_a_model_in_torchscript():
+    model = torch.jit.script(torch.nn.Linear(3, 1, dtype=torch.float64))
+    with pytest.raises(ZeroDivisionError):
+        own(lambda *_: 1 / 0, model)
+    assert own(lambda *_: False, model).steps == 200
 
 
 def test_is_told_nan_where_reg_is_left_out():

@@ -16,7 +16,7 @@ from killed import RUNS, ends
 from plain import flat
 
 import labelnoise_utils as ln
-from labelnoise_utils.sgd import training
+from labelnoise_utils.sgd import checkpoint, training
 from labelnoise_utils.sgd.noise import draws_from
 
 TESTS = Path(__file__).parents[1]
@@ -207,6 +207,86 @@ class TestAnotherCall:
 def frozen(model):
     model.a0.requires_grad_(False)
     return model
+
+
+class Own(Normalised):
+    """With what its run depends on later on only, and what calls change."""
+
+    def __init__(self, top=10.0, hook=None, recorded=None):
+        super().__init__()
+        self.top, self.calls, self.outputs, self.cache = top, 0, {}, None
+        self.table, self.tied = torch.tensor([top]), [self.last.weight, self.last.weight.view(-1)]
+        if hook is not None:
+            self.last.weight.register_hook(hook)
+        if recorded is not None:
+            self.last.register_forward_hook(lambda module, given, h: recorded.append(h))
+
+    def forward(self, z):
+        self.calls += 1
+        self.outputs["last"] = super().forward(z)
+        if self.cache is None:
+            self.cache = {"zeros": self.table * 0}
+        return self.outputs["last"].clamp(max=self.top) + self.cache["zeros"]
+
+
+class TestOwnModel:
+    ARGUMENTS = dict(x=CLOUD, y=CLOUD[:, :1], record=RECORD)
+
+    @pytest.mark.parametrize(
+        "other, name",
+        [
+            (dict(top=9.0), "'top' of the model was 10.0, and is 9.0; 'table' of the model was [0-9a-f]*, and is [0-9a-f]*"),
+            (dict(hook=torch.zeros_like), "'last.weight._backward_hooks' of the model was not there, and is "),
+            (dict(recorded=[]), "'last._forward_hooks' of the model was not there, and is "),
+        ],
+    )
+    def test_with_other_attributes_and_hooks(self, path, other, name):
+        """Which show only after step 0."""
+        interrupted(Own(), checkpoint=path, **self.ARGUMENTS)
+        with pytest.raises(ValueError, match=f"the checkpoint of another call of train: {name}"):
+            quick(Own(**other), checkpoint=path, **self.ARGUMENTS)
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_new_and_as_it_was_left(self, path, seed):
+        rng, recorded = np.random.default_rng(seed), []
+
+        def build():
+            return Own(hook=lambda grad: grad / 2, recorded=recorded)
+
+        expected, model = quick(build(), **self.ARGUMENTS), build()
+        for step in sorted(rng.choice([0, 3, 50, 120], size=3, replace=False)):
+            interrupted(model, step=step, checkpoint=path, **self.ARGUMENTS)
+            if rng.random() < 0.5:
+                model = build()
+        assert_same_trajectory(quick(model, checkpoint=path, **self.ARGUMENTS), expected)
+
+    def test_in_another_default_type(self, path):
+        interrupted(Own(), checkpoint=path, **self.ARGUMENTS)
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            with pytest.raises(ValueError, match="default dtype was torch.float32, and is torch.float64"):
+                quick(Own().float().double(), checkpoint=path, **self.ARGUMENTS)
+        finally:
+            torch.set_default_dtype(before)
+
+    def test_of_a_file_that_does_not_know_attributes(self, path, monkeypatch):
+        """As the first ones that there were."""
+        with monkeypatch.context() as patch:
+            dumps, later = checkpoint.json.dumps, checkpoint.NOT_KNOWN
+            first = lambda call: {key: value for key, value in call.items() if key not in later}  # noqa: E731
+            patch.setattr(
+                "labelnoise_utils.sgd.checkpoint.json.dumps",
+                lambda it: dumps(it | dict(call=first(it["call"])) if "call" in it else it),
+            )
+            interrupted(Own(), checkpoint=path, **self.ARGUMENTS)
+            assert b"_modules" not in path.read_bytes()
+        assert_same_trajectory(quick(Own(), checkpoint=path, **self.ARGUMENTS), quick(Own(), **self.ARGUMENTS))
+
+
+def test_a_whole_number_is_that_number(path):
+    interrupted(ln.Product(), noise=ln.ParameterNoise(1), lr=1e-4, checkpoint=path)
+    assert quick(ln.Product(), noise=ln.ParameterNoise(1.0), lr=1e-4, record=RECORD, checkpoint=path).steps == 200
 
 
 class TestFile:

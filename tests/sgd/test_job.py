@@ -67,6 +67,8 @@ BAD_INPUT = {
     "record empty": (dict(record=[]), ValueError, r"record must hold .* steps = 200, got \[\]"),
     "record beyond": (dict(record=[0, 201]), ValueError, r"record must hold .* got \[0, 201\]"),
     "record negative": (dict(record=[-1, 5]), ValueError, "record must be at least 0, got -1"),
+    "record a tensor of fractions": (dict(record=torch.tensor([0.5])), TypeError, r"record must be .*got \[0.5\]"),
+    "reg_on": (dict(reg_on=X[:, None]), ValueError, r"reg_on must hold inputs .*x of shape \(12, 1\) and .* not"),
     "record fractions": (dict(record=[0.5]), TypeError, r"record must be .*got \[0.5\]"),
 }
 
@@ -113,6 +115,20 @@ class TestBadInput:
         for key, value in model.state_dict().items():
             assert torch.equal(value, before[key])
         assert torch.equal(torch.get_rng_state(), rng)
+
+    def test_hook_that_would_never_be_called(self):
+        model = nn.Linear(3, 1).double()
+        handle = model.weight.register_post_accumulate_grad_hook(lambda p: None)
+        with pytest.raises(ValueError, match=r"parameter 'weight' has a hook that training never calls.*: use register_hook"):
+            quick(model, CLOUD, CLOUD[:, :1])
+        handle.remove()
+        assert quick(model, CLOUD, CLOUD[:, :1], steps=2).steps == 2
+
+    def test_buffer_of_another_layout(self):
+        model = nn.Linear(3, 1).double()
+        model.register_buffer("mask", torch.eye(3).to_sparse())
+        with pytest.raises(ValueError, match=r"'mask' of the model is torch.sparse_coo, .*to_dense\(\)"):
+            quick(model, CLOUD, CLOUD[:, :1])
 
     def test_dropout_that_is_no_layer(self):
         class Functional(nn.Linear):
@@ -162,3 +178,14 @@ class TestBadInput:
     def test_model_that_starts_without_a_finite_output(self, engine, poison):
         with pytest.raises(ValueError, match=r"model\(x\) is not finite"):
             quick(ln.Product(poison, 1e200), X, Y, engine=engine)
+
+
+def test_steps_to_record_in_a_tensor():
+    assert quick(ln.Product(), record=torch.tensor([0, 5, 200])).step.tolist() == [0, 5, 200]
+
+
+def test_buffer_that_is_a_conjugate():
+    model = nn.Linear(3, 1).double()
+    model.register_buffer("phase", torch.tensor([1j]).conj())
+    run = quick(model, CLOUD, CLOUD[:, :1], steps=2)
+    assert run.rest["phase"] == -1j and run.model_at(-1).phase == -1j

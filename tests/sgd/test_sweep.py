@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -106,6 +107,64 @@ def test_shared_model_is_refused():
     ):
         ln.train_many([job(model, seed=0), job(ln.Product()), job(model, seed=1)], progress=False)
     assert flat(model).tolist() == [2.0, 0.5]
+
+
+class Backbone(nn.Linear):
+    """Keeps its features, as many do."""
+
+    def forward(self, x):
+        self.features = torch.tanh(super().forward(x))
+        return self.features
+
+
+class Unregistered(nn.Linear):
+    """On top of a module that it hides from its own parameters."""
+
+    def __init__(self, below):
+        super().__init__(3, 1, dtype=torch.float64)
+        self.below = [below]
+
+    def forward(self, x):
+        return super().forward(self.below[0](x))
+
+
+def heads(kind, below):
+    torch.manual_seed(1)
+    models = [kind(below) for _ in range(4)]
+    return [job(model, x=X[:, None], y=Y[:, None], steps=30, seed=seed) for seed, model in enumerate(models)]
+
+
+def stacked(below):
+    return nn.Sequential(below, nn.Linear(3, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", [stacked, Unregistered])
+def test_shared_module_that_keeps_something_is_refused_on_threads(kind):
+    below = nn.Sequential(Backbone(1, 3, dtype=torch.float64)).requires_grad_(False)
+    expected = [ln.train(**each, progress=False) for each in heads(kind, below)]
+    with pytest.raises(ValueError, match="jobs 0 and 1 share a Sequential which keeps '0.features' when it is called"):
+        ln.train_many(heads(kind, below), progress=False)
+    with ThreadPoolExecutor(1) as pool:
+        for options in (dict(n_jobs=1), dict(executor=pool)):
+            for run, other in zip(ln.train_many(heads(kind, below), progress=False, **options), expected, strict=True):
+                assert_same_trajectory(run, other)
+
+
+@pytest.mark.parametrize("kind", [stacked, Unregistered])
+def test_shared_module_that_keeps_nothing(kind):
+    below = nn.Sequential(nn.Linear(1, 3, dtype=torch.float64), nn.Tanh()).requires_grad_(False)
+    expected = [ln.train(**each, progress=False) for each in heads(kind, below)]
+    for run, other in zip(ln.train_many(heads(kind, below), n_jobs=4, progress=False), expected, strict=True):
+        assert_same_trajectory(run, other)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
+def test_checkpoint_under_two_names_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    jobs = [job(ln.Product(), checkpoint=tmp_path / name / "run") for name in "ab"]
+    with pytest.raises(ValueError, match="jobs 0 and 1 have the same checkpoint, .*b/run$"):
+        ln.train_many(jobs, progress=False)
 
 
 def test_shared_checkpoint_is_refused(tmp_path):

@@ -189,6 +189,7 @@ class TestName:
         ]
         jobs += [changed(lambda model: setattr(model, "activation", torch.sin)), changed(lambda model: setattr(model, "_k", 1))]
         jobs += [changed(lambda model: model.register_buffer("b", torch.ones(1)))]
+        jobs += [changed(lambda model: model.weight.register_hook(torch.zeros_like))]
         jobs += [job(ln.MLP([1, 4, 1], kind)) for kind in ("relu", "tanh")]
         jobs += [job(ln.Product()), job(ln.Product(), engine="torch"), job(ln.Product(dtype=torch.float32))]
         names = [self.name(each) for each in jobs]

@@ -288,6 +288,42 @@ def test_tensors_are_made_in_the_default_type_of_the_caller():
             torch.set_default_dtype(before)
 
 
+def test_workers_keep_their_own_default_type():
+    with processes("fork", 1) as pool:
+        before = pool.submit(torch.get_default_dtype).result()
+        assert before == torch.get_default_dtype() == torch.float32
+        torch.set_default_dtype(torch.float64)
+        try:
+            ln.train_many([job(ln.Product(), steps=5)], executor=pool, progress=False)
+        finally:
+            torch.set_default_dtype(before)
+        assert pool.submit(torch.get_default_dtype).result() == before
+
+
+def test_of_several_threads_the_last_puts_the_default_type_back():
+    with executors.default_dtype(torch.float64):
+        with executors.default_dtype(torch.float64):
+            pass
+        assert torch.get_default_dtype() == torch.float64
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_hooks_on_parameters_travel():
+    def masked():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(1, 2), nn.Tanh(), nn.Linear(2, 1)).double()
+        model[0].weight.register_hook(lambda grad: grad * torch.tensor([[1.0], [0.0]]).to(grad))
+        model[0].weight.register_hook(lambda grad: grad / 2)
+        return [linear_job(model)]
+
+    here, there = masked(), masked()
+    expected = ln.train_many(here, progress=False)
+    with processes("fork", 1) as pool:
+        assert_same(there, ln.train_many(there, executor=pool, progress=False), here, expected)
+    moved = expected[0].theta[-1] - expected[0].theta[0]
+    assert moved[0] != 0 and moved[1] == 0
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [(2, "got int$"), ("client", "got Client; Dask's is client.get_executor"), (ThreadPoolExecutor, "got type")],

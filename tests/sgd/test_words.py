@@ -1,10 +1,13 @@
 """What tells two runs apart: all that a model, an activation or a callback holds, and what a callback did."""
 
+import argparse
+import dataclasses
 import functools
 import os
 import subprocess
 import sys
 import threading
+import types
 from collections import OrderedDict
 from enum import Enum
 
@@ -33,6 +36,28 @@ class Until:
 def _half(module):
     for p in module.parameters():
         nn.init.constant_(p, 0.5)
+
+
+LIMIT, SEEN = 0.1, 0
+
+
+def until_global(bound):
+    """A function, told while the global that it reads is the bound."""
+    globals()["LIMIT"] = bound
+    return lambda step, loss, reg, model: (lambda: loss < LIMIT)()
+
+
+@dataclasses.dataclass
+class Bound:
+    value: object
+
+
+def of_class(bound):
+    return type("Kind", (Until,), {"more": bound})(0)
+
+
+def until_in(thing):
+    return lambda step, loss, reg, model: loss < thing.bound
 
 
 class Slotted:
@@ -86,6 +111,14 @@ HELD = {
     "partial": lambda bound: functools.partial(nn.functional.leaky_relu, negative_slope=bound),
     "partial argument": lambda bound: functools.partial(max, bound),
     "closure in a closure": lambda bound: until(until(bound)),
+    "global": until_global,
+    "global tensor": lambda bound: until_global(torch.tensor([bound])),
+    "global namespace": lambda bound: until_global(argparse.Namespace(bound=bound)),
+    "global dataclass": lambda bound: until_global(Bound(bound)),
+    "class": of_class,
+    "class of a method": lambda bound: of_class(bound).method,
+    "namespace": lambda bound: until_in(types.SimpleNamespace(bound=bound)),
+    "dataclass": lambda bound: until_in(Bound(bound)),
 }
 
 
@@ -93,6 +126,35 @@ HELD = {
 def test_what_a_function_holds(make):
     for of in (words, words_of_callback, lambda thing: words(holding(thing))):
         assert of(make(0.1)) == of(make(0.1)) != of(make(0.2))
+
+
+def test_a_global_that_a_callback_sets_is_none_that_it_reads():
+    def count(step, loss, reg, model):
+        global SEEN
+        SEEN += 1
+
+    before = words_of_callback(count)
+    count(0, 0, 0, None)
+    assert SEEN and words_of_callback(count) == before
+
+
+def with_hook(bound, kind):
+    model = same_values(nn.Linear(1, 1))
+    getattr(model.weight, kind)(lambda it: bound * it)
+    return model
+
+
+def test_hooks_that_are_gone_again_are_none():
+    model = same_values(nn.Linear(1, 1))
+    model.weight.register_hook(lambda grad: 0 * grad).remove()
+    assert words(model) == words(same_values(nn.Linear(1, 1)))
+
+
+def test_tensors_of_all_kinds_and_numbers_of_all_sizes():
+    z = torch.tensor([[1, 2j], [0, 1]])
+    things = [z, z.conj(), z.imag, z.conj().imag, z.real.to_sparse(), z.real, 10**400, 10**400 + 1]
+    assert len({words(holding(thing)) for thing in things}) == len(things)
+    assert words(z.conj()) == words(z.conj().resolve_conj())
 
 
 MODELS = {
@@ -108,6 +170,9 @@ MODELS = {
     "objects in an array": lambda bound: holding(np.array([bound, None], dtype=object)),
     "ufunc": lambda bound: holding(np.sin if bound > 0.1 else np.cos),
     "script": lambda bound: torch.jit.script(nn.Sequential(nn.Linear(1, 1, bias=False), nn.LeakyReLU(bound)).apply(_half)),
+    "class": lambda bound: same_values(type("Kind", (nn.Linear,), {"more": bound})(1, 1)),
+    "hook of a parameter": lambda bound: with_hook(bound, "register_hook"),
+    "late hook of a parameter": lambda bound: with_hook(bound, "register_post_accumulate_grad_hook"),
     "built in": lambda bound: holding(torch.sin if bound > 0.1 else torch.cos),
 }
 
@@ -192,6 +257,11 @@ CHANGES = {
     "frozen": lambda model: model.bias.requires_grad_(False),
     "replaced": lambda model: setattr(model, "bias", nn.Parameter(torch.zeros(1))),
     "added": lambda model: model.register_buffer("more", torch.zeros(1)),
+    "attribute": lambda model: setattr(model, "in_features", 2),
+    "new attribute": lambda model: setattr(model, "scale", torch.ones(1)),
+    "hook": lambda model: model.register_forward_hook(lambda module, given, h: 2 * h),
+    "hook of a parameter": lambda model: model.weight.register_hook(lambda grad: 0 * grad),
+    "part": lambda model: model.add_module("part", nn.ReLU()),
 }
 
 
