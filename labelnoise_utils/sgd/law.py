@@ -134,6 +134,21 @@ def check_kind(kind: object) -> None:
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
 
 
+def as_one_std(value: object) -> float:
+    """A standard deviation: a number, as it is, or a tensor or an array of no dimension.
+
+    Returns:
+        The number.
+
+    Raises:
+        TypeError: if it is none.
+        ValueError: if it is negative or not finite.
+    """
+    number = value.item() if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0 else value
+    as_nonnegative("std", number)
+    return number
+
+
 def as_std(value: object) -> float | np.ndarray:
     """A standard deviation, or one for each label.
 
@@ -148,8 +163,7 @@ def as_std(value: object) -> float | np.ndarray:
         ValueError: if a number is negative or not finite, or there is none.
     """
     if not isinstance(value, torch.Tensor | np.ndarray) or value.ndim == 0:
-        as_nonnegative("std", value.item() if isinstance(value, torch.Tensor | np.ndarray) else value)
-        return value.item() if isinstance(value, torch.Tensor | np.ndarray) else value
+        return as_one_std(value)
     std = _finite("std", value)
     if not std.size:
         raise ValueError(f"std must hold a number for each label, got shape {std.shape}")
