@@ -58,6 +58,17 @@ def tanh(**arguments):
     return ln.MLP([2, 4, 1], "tanh", seed=0, **arguments)
 
 
+class Deep(nn.Module):
+    """H = u v w at 0: no gradient of the squared error and no Hessian, whatever the label; a saddle for all labels but 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.u, self.v, self.w = (nn.Parameter(torch.zeros((), dtype=torch.float64)) for _ in range(3))
+
+    def forward(self, x):
+        return (self.u * self.v * self.w).expand(len(x))
+
+
 def poisoned():
     """The same with NaN in it."""
     model = tanh()

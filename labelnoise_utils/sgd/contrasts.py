@@ -6,8 +6,7 @@ import math
 import numpy as np
 import torch
 
-from ..arguments import as_nonnegative
-from .law import Kind, Law, as_std, check_kind, draw, for_each_label
+from .law import Kind, Law, as_one_std, as_std, check_kind, draw, for_each_label
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -128,7 +127,7 @@ class _OfOneStd(Law):
     kind: Kind = "gaussian"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "std", as_nonnegative("std", self.std))
+        object.__setattr__(self, "std", as_one_std(self.std))
         check_kind(self.kind)
 
 

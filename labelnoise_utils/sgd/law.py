@@ -147,6 +147,20 @@ def check_kind(kind: object) -> None:
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
 
 
+def as_one_std(value: object) -> float:
+    """A standard deviation: a number, or a tensor or an array of no dimension.
+
+    Returns:
+        A float.
+
+    Raises:
+        TypeError: if it is none.
+        ValueError: if it is negative or not finite.
+    """
+    number = value.item() if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0 else value
+    return as_nonnegative("std", number)
+
+
 def as_std(value: object) -> float | np.ndarray:
     """A standard deviation, or one for each label.
 
@@ -161,7 +175,7 @@ def as_std(value: object) -> float | np.ndarray:
         ValueError: if a number is negative or not finite, or there is none.
     """
     if not isinstance(value, torch.Tensor | np.ndarray) or value.ndim == 0:
-        return as_nonnegative("std", value.item() if isinstance(value, torch.Tensor | np.ndarray) else value)
+        return as_one_std(value)
     std = _finite("std", value)
     if not std.size:
         raise ValueError(f"std must hold a number for each label, got shape {std.shape}")

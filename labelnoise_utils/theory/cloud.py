@@ -39,6 +39,13 @@ def settings(lr: float, noise_std: float, batch_size: int) -> tuple[float, float
     return as_positive("lr", lr), as_nonnegative("noise_std", noise_std), as_integer("batch_size", batch_size, 1)
 
 
+def as_steps(steps: object) -> float:
+    """A number of steps, infinity too, as a float: some 10^308 are for ever."""
+    if isinstance(steps, float) and steps == math.inf:
+        return steps
+    return float(min(as_integer("steps", steps, 0), 10**308))
+
+
 def ornstein_uhlenbeck(
     gamma: float,
     *,
@@ -82,8 +89,7 @@ def ornstein_uhlenbeck(
     """
     lr, noise_std, batch_size = settings(lr, noise_std, batch_size)
     gamma, mean, variance = as_number("gamma", gamma), as_number("mean", mean), as_nonnegative("variance", variance)
-    if not (isinstance(steps, float) and steps == math.inf):
-        steps = as_integer("steps", steps, 0)
+    steps = as_steps(steps)
     if gamma < 0 or lr * gamma >= 1:
         raise ValueError(f"gamma must be in [0, 1 / lr), got {gamma:g} for lr {lr:g}")
     if gamma == 0:

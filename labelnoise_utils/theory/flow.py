@@ -1,20 +1,18 @@
 """The path without noise: gradient flow of the loss plus the regularizer that label noise adds to it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch.nn.utils import parameters_to_vector
 
 from ..arguments import as_nonnegative, as_positive
 from ..regularizer import implicit_regularizer
-from ..regularizer.ghost import NotCoveredError
 from ..regularizer.gradients import NUMBERS_PER_CHUNK, h_and_sq_norms
-from ..regularizer.hypothesis import attributes_kept, set_parameters, trainable, twice_differentiable
+from ..regularizer.hypothesis import trainable
 from ..sgd.job import Job, prepare
 from ..sgd.noise import LabelNoise
 from ..sgd.run import Run
 from .noise_covariance import check_noise, equal_std
-from .solver import check_float64, follow
+from .solver import Fields, check_float64, follow, one_after_the_other, together_where_possible
 from .unequal_flow import unequal_fields
 
 
@@ -46,6 +44,9 @@ def effective_flow(
 
     The field has to be smooth. That of a ReLU network jumps where a kink crosses an example, and reg often drives a kink
     against such a jump from both sides: the solver then creeps along it and ends in the error below.
+
+    A hook on a parameter, such as a mask of its gradient, acts as in :func:`train`. What a backward hook of a module makes of
+    the gradient of reg, which autograd takes in two passes, need not be what it makes of steps of SGD.
 
     Args:
         model: the hypothesis; its trainable parameters are changed in place to those at the end.
@@ -87,14 +88,10 @@ def effective_flow(
     return follow(job, fields, rtol=rtol, atol=atol, max_evaluations=max_evaluations)
 
 
-def _fields(model: torch.nn.Module, job: Job, coefficient: float) -> Callable[[torch.Tensor], torch.Tensor]:
+def _fields(model: torch.nn.Module, job: Job, coefficient: float) -> Fields:
     """The field at many parameter vectors, (k, p) to (k, p): in few passes where the model is small and runs under vmap."""
     parameters, n = trainable(model), len(job.x)
     sizes = [p.numel() for p in parameters.values()]
-    at_once = NUMBERS_PER_CHUNK // (n * sum(sizes))
-
-    def together(theta: torch.Tensor) -> torch.Tensor:
-        return torch.cat([one_pass(part) for part in theta.split(at_once)])
 
     def one_pass(theta: torch.Tensor) -> torch.Tensor:
         theta = theta.detach().requires_grad_()
@@ -110,23 +107,13 @@ def _fields(model: torch.nn.Module, job: Job, coefficient: float) -> Callable[[t
             (slopes,) = torch.autograd.grad(objectives, theta, materialize_grads=True)
         return -job.lr * slopes
 
-    def one_by_one(theta: torch.Tensor) -> torch.Tensor:
-        rows = []
-        for row in theta:
-            set_parameters(model, row)
-            with torch.enable_grad():
-                objective = (model(job.x) - job.y).square().sum() / n
-                if coefficient > 0:
-                    objective = objective + coefficient * implicit_regularizer(model, job.x)
-                slopes = torch.autograd.grad(objective, list(parameters.values()), materialize_grads=True)
-            rows.append(-job.lr * torch.cat([slope.to_dense().reshape(-1) for slope in slopes]))
-        return torch.stack(rows)
+    def here() -> torch.Tensor:
+        with torch.enable_grad():
+            objective = (model(job.x) - job.y).square().sum() / n
+            if coefficient > 0:
+                objective = objective + coefficient * implicit_regularizer(model, job.x)
+            slopes = torch.autograd.grad(objective, list(parameters.values()), materialize_grads=True)
+        return -job.lr * torch.cat([slope.to_dense().reshape(-1) for slope in slopes])
 
-    if at_once == 0:
-        return one_by_one
-    try:
-        with attributes_kept(model), twice_differentiable(model):
-            one_pass(parameters_to_vector(parameters.values())[None])
-    except (RuntimeError, NotCoveredError):
-        return one_by_one
-    return together
+    at_once = NUMBERS_PER_CHUNK // (n * sum(sizes))
+    return together_where_possible(job, one_pass, one_after_the_other(model, here), at_once)

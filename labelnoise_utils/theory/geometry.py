@@ -161,7 +161,7 @@ def check_finite(h: torch.Tensor) -> None:
 
 
 def project_to_zero_error(
-    model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, *, tol: float = 1e-12, max_steps: int = 100
+    model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, *, tol: float | None = None, max_steps: int = 100
 ) -> int:
     """Move the parameters to a nearby point with zero training error, by Newton's method with the shortest steps.
 
@@ -172,7 +172,8 @@ def project_to_zero_error(
         model: changed in place.
         x: (n, ...), the inputs: a tensor or an array, a tuple or a dict of them.
         y: of the shape of ``model(x)``, the labels, a tensor or an array.
-        tol: the largest ``|h - y|`` allowed at the end, in units of y.
+        tol: the largest ``|h - y|`` allowed at the end, in units of y; by default 1e-12, and 1e-6 where a parameter is
+            float32.
         max_steps: of Newton's method.
 
     Returns:
@@ -185,9 +186,12 @@ def project_to_zero_error(
 
     Source: ours; it makes the points theta* of section 3.
     """
-    tol, max_steps = as_positive("tol", tol), as_integer("max_steps", max_steps, 1)
+    tol, max_steps = None if tol is None else as_positive("tol", tol), as_integer("max_steps", max_steps, 1)
     error = errors(model, x, y)
     h = Hypothesis(model, trainable(model))
+    double = all(p.dtype == torch.float64 for p in h.parameters.values())
+    if tol is None:
+        tol = 1e-12 if double else 1e-6
     like = next(iter(h.parameters.values()))
     examples, y = next(batches(x, None, like)), as_tensor("y", y, like).to(error)
     start = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
@@ -207,7 +211,10 @@ def project_to_zero_error(
         else:
             break
     set_parameters(model, start)
-    raise ArithmeticError(f"no point with an error below {tol:g} was found near by; the error got down to {size.item():.3g}")
+    hint = "" if double else "; the parameters are not float64, whose rounding is finer: model.double()"
+    raise ArithmeticError(
+        f"no point with an error below {tol:g} was found near by; the error got down to {size.item():.3g}{hint}"
+    )
 
 
 def errors(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

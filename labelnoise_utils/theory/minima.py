@@ -16,6 +16,7 @@ from ..regularizer.hypothesis import (
 from ..regularizer.inputs import Inputs, batches
 from ..regularizer.norms import ElementaryNorms
 from .geometry import errors, jacobian_of
+from .solver import check_float64
 
 # Curvatures up to so much of the largest are left alone.
 FLAT = 1e-6
@@ -122,12 +123,17 @@ def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, to
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if y has another shape, tol is not positive, or as in :func:`linearize`.
-        ArithmeticError: if there is no such point near by; the model is back where it was.
+        ValueError: if y has another shape, tol is not positive, the parameters are not float64, or as in :func:`linearize`.
+        ArithmeticError: if there is no such point near by, or none that second derivatives tell from a saddle: where all of
+            them are 0 and residuals are left. The model is back where it was.
+
+    A saddle where the loss falls only in third order or beyond, so that no eigenvalue of H is negative, is refused only where
+    H is 0.
 
     Source: ours; it makes the points that :func:`residual_drift` is about, as :func:`project_to_zero_error` those of section 3.
     """
     tol, max_steps = as_positive("tol", tol), as_integer("max_steps", max_steps, 1)
+    check_float64(model, "project_to_minimum")
     errors(model, x, y)
     start = torch.nn.utils.parameters_to_vector(trainable(model).values()).detach().clone()
     with gradients_possible(), twice_differentiable(model):
@@ -139,7 +145,7 @@ def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, to
             slopes = directions.T @ loss.gradient.detach()
             move = directions @ torch.where(steep, slopes / torch.where(steep, curvatures.abs(), 1), 0)
             if move.norm() <= tol * max(1, theta.norm()):
-                wrong = _what_is_no_minimum(curvatures, slopes[~steep], forces(model, x, y))
+                wrong = _what_is_no_minimum(loss, curvatures, slopes[~steep], forces(model, x, y))
                 if wrong is None:
                     return step
                 set_parameters(model, start)
@@ -157,11 +163,18 @@ def project_to_minimum(model: torch.nn.Module, x: Inputs, y: torch.Tensor, *, to
     raise ArithmeticError(f"no minimum was found near by: {step} steps of Newton's method ended at one of {move.norm():.3g}")
 
 
-def _what_is_no_minimum(curvatures: torch.Tensor, flat_slopes: torch.Tensor, pulls: torch.Tensor) -> str | None:
+def is_undecided(loss: Loss, curvatures: torch.Tensor) -> bool:
+    """Whether a point of no slope is one of no curvature either, with residuals: a saddle of a deep network, say."""
+    return not curvatures.any() and 2 * loss.value > ROUNDING**2
+
+
+def _what_is_no_minimum(loss: Loss, curvatures: torch.Tensor, flat_slopes: torch.Tensor, pulls: torch.Tensor) -> str | None:
     largest = curvatures.abs().max()
     if curvatures[0] < -FLAT * largest:
         return f"a saddle, whose Hessian has the eigenvalue {curvatures[0]:.3g}"
     slope, scale = flat_slopes.norm(), pulls.square().sum(dim=1).mean().sqrt()
     if slope > AT_MINIMUM * scale + ROUNDING * largest.sqrt():
         return f"a slope of {slope:.3g} along directions without curvature"
+    if is_undecided(loss, curvatures):
+        return f"a point whose Hessian is 0, with a mean squared error of {2 * loss.value:.3g}, which may be a saddle"
     return None

@@ -23,9 +23,10 @@ def noise_covariance(noise: LabelNoise, n: int, outputs: int, batch_size: int | 
     ==================================  =======================================================
 
     V is diagonal where ``noise.std`` is given, and has the same block (k, k) for each example where ``noise.covariance`` is
-    across outputs. C is a covariance across examples, of which ``blocks(C)`` keeps the blocks (k, k) of one example with
-    itself: a batch reads the labels of its B examples, drawn independently, from the same vector Z, and two places of the
-    batch are two examples i and j with probability 1/n^2 each, and give ``C_ij``.
+    across outputs: (1, 1) is one variance for all labels, also for labels (n,), where :func:`train` asks for (n, n). C is a
+    covariance across examples, of which ``blocks(C)`` keeps the blocks (k, k) of one example with itself: a batch reads the
+    labels of its B examples, drawn independently, from the same vector Z, and two places of the batch are two examples i and
+    j with probability 1/n^2 each, and give ``C_ij``.
 
     Args:
         noise: the law.

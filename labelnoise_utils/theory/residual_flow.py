@@ -99,4 +99,4 @@ def _fields(model: torch.nn.Module, job: Job, rank: int) -> Fields:
         return -job.lr * (2 * pulls.mean(dim=0) + loss.along(cloud(loss.hessian(), pulls)))
 
     at_once = NUMBERS_PER_CHUNK // (n * k * sum(sizes) + sum(sizes) ** 2)
-    return together_where_possible(model, one, one_after_the_other(model, here), at_once)
+    return together_where_possible(job, torch.vmap(one), one_after_the_other(model, here), at_once)

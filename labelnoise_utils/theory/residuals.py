@@ -5,7 +5,8 @@ import torch
 from ..arguments import as_integer, as_number, as_positive
 from ..regularizer.hypothesis import gradients_possible, twice_differentiable
 from ..regularizer.inputs import Inputs
-from .minima import AT_MINIMUM, ROUNDING, forces, loss_at
+from .minima import AT_MINIMUM, ROUNDING, Loss, forces, is_undecided, loss_at
+from .solver import check_float64
 
 # Of the noise along the minima, relative to the parts of the gradient by example.
 ALONG_MINIMA = 1e-3
@@ -35,7 +36,8 @@ def residual_drift(
     the curvature, it is the drift of label noise with their variance.
 
     The minima must fill the null space of H, as they do where its rank is the same at all of them; that is not checked. At the
-    minimum of ``x^4``, say, the null space is a direction in which the loss rises all the same.
+    minimum of ``x^4``, say, the null space is a direction in which the loss rises all the same, and a saddle where it falls
+    in third order or beyond is refused only if H is 0.
 
     By a backward pass for each parameter and three for each steep direction, so for small models.
 
@@ -52,8 +54,9 @@ def residual_drift(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if a number is out of range, y has another shape, the point is no minimum, or SGD diffuses along the
-            minima, since examples that pull differently there bring more than a drift; or as in :func:`linearize`.
+        ValueError: if a number is out of range, y has another shape, the parameters are not float64, the point is no minimum
+            or H is 0 there with residuals left, or SGD diffuses along the minima, since examples that pull differently there
+            bring more than a drift; or as in :func:`linearize`.
 
     Source: ours; the drift of Katzenberger (1991), as Li, Wang and Arora (2022, arXiv 2110.06914) use it, for the noise that
     the choice of the example makes.
@@ -61,10 +64,11 @@ def residual_drift(
     lr, tol = as_positive("lr", lr), _as_tol(tol)
     if batch_size is not None:
         batch_size = as_integer("batch_size", batch_size, 1)
+    check_float64(model, "residual_drift")
     with gradients_possible(), twice_differentiable(model):
         pulls, loss = forces(model, x, y), loss_at(model, x, y)
         curvatures, directions = torch.linalg.eigh(loss.hessian())
-        flat = _flat_at_minimum(pulls, curvatures, directions, tol)
+        flat = _flat_at_minimum(loss, pulls, curvatures, directions, tol)
         if batch_size is None:
             return torch.zeros_like(curvatures)
         steep = directions[:, ~flat]
@@ -104,9 +108,9 @@ def steep_count(model: torch.nn.Module, x: Inputs, y: torch.Tensor, tol: float) 
     """
     tol = _as_tol(tol)
     with gradients_possible(), twice_differentiable(model):
-        pulls = forces(model, x, y)
-        curvatures, directions = torch.linalg.eigh(loss_at(model, x, y).hessian())
-    return int((~_flat_at_minimum(pulls, curvatures, directions, tol)).sum())
+        pulls, loss = forces(model, x, y), loss_at(model, x, y)
+        curvatures, directions = torch.linalg.eigh(loss.hessian())
+    return int((~_flat_at_minimum(loss, pulls, curvatures, directions, tol)).sum())
 
 
 def _as_tol(tol: float) -> float:
@@ -116,7 +120,9 @@ def _as_tol(tol: float) -> float:
     return tol
 
 
-def _flat_at_minimum(pulls: torch.Tensor, curvatures: torch.Tensor, directions: torch.Tensor, tol: float) -> torch.Tensor:
+def _flat_at_minimum(
+    loss: Loss, pulls: torch.Tensor, curvatures: torch.Tensor, directions: torch.Tensor, tol: float
+) -> torch.Tensor:
     """Which eigenvectors of H are tangent to the minima, (p,) booleans; refuse what is no minimum or diffuses along them."""
     scale = pulls.square().sum(dim=1).mean().sqrt().item()
     slope = pulls.mean(dim=0).norm().item()
@@ -128,6 +134,11 @@ def _flat_at_minimum(pulls: torch.Tensor, curvatures: torch.Tensor, directions: 
         )
     if curvatures[0] < -max(tol, 1e-12) * largest:
         raise ValueError(f"theta is no minimum of the mean squared error: its Hessian has the eigenvalue {curvatures[0]:.3g}")
+    if is_undecided(loss, curvatures):
+        raise ValueError(
+            f"theta may be a saddle: its Hessian is 0, and a mean squared error of {2 * loss.value:.3g} is left; move theta a"
+            " little, then project_to_minimum(model, x, y)"
+        )
     flat = curvatures <= tol * largest
     along = (pulls @ directions[:, flat]).square().sum(dim=1).mean().sqrt().item()
     if along > ALONG_MINIMA * scale + ROUNDING * largest.sqrt():

@@ -1,6 +1,5 @@
 """How a flow is followed: a stiff solver with its Jacobian by differences, and the run that comes of it."""
 
-import copy
 import itertools
 import time
 from collections.abc import Callable
@@ -11,10 +10,19 @@ from scipy.integrate import solve_ivp
 from torch.nn.utils import parameters_to_vector
 
 from ..arguments import as_integer
-from ..regularizer.hypothesis import attributes_kept, parameters_kept, set_parameters, trainable, twice_differentiable
+from ..regularizer.hypothesis import (
+    Hypothesis,
+    attributes_kept,
+    first_call,
+    parameters_kept,
+    set_parameters,
+    trainable,
+    twice_differentiable,
+)
+from ..regularizer.inputs import Examples
 from ..regularizer.snapshots import loss_and_reg
 from ..sgd.job import Job
-from ..sgd.run import Run
+from ..sgd.run import Run, as_array, copy_of, first_example, rest_of
 
 Fields = Callable[[torch.Tensor], torch.Tensor]
 
@@ -48,7 +56,7 @@ def follow(job: Job, fields: Fields, *, rtol: float, atol: float, max_evaluation
     """
     model, steps = job.model, job.steps
     parameters = list(trainable(model).values())
-    template = copy.deepcopy(model)
+    twin, rest = copy_of(model, job.x), {name: as_array(values) for name, values in rest_of(model).items()}
     count = sum(p.numel() for p in parameters)
     limit = 100 * (count + 50) if max_evaluations is None else as_integer("max_evaluations", max_evaluations, 1)
     evaluations = itertools.count(1)
@@ -83,8 +91,9 @@ def follow(job: Job, fields: Fields, *, rtol: float, atol: float, max_evaluation
     theta = solution.y.T.copy()
     set_parameters(model, torch.from_numpy(theta[-1]))
     seconds = time.perf_counter() - began
+    example = first_example(model, job.x, theta[-1])
     theta = theta[np.isin(moments, job.record)]
-    loss, reg = loss_and_reg(template, torch.from_numpy(theta), job.x, job.y)
+    loss, reg = loss_and_reg(model, torch.from_numpy(theta), job.x, job.y)
     return Run(
         step=job.record,
         loss=loss.numpy(),
@@ -94,7 +103,9 @@ def follow(job: Job, fields: Fields, *, rtol: float, atol: float, max_evaluation
         engine="flow",
         seconds=seconds,
         interrupted=False,
-        model=template,
+        model=twin,
+        rest=rest,
+        example=example,
     )
 
 
@@ -115,26 +126,28 @@ def one_after_the_other(model: torch.nn.Module, field: Callable[[], torch.Tensor
     return fields
 
 
-def together_where_possible(
-    model: torch.nn.Module, one: Callable[[torch.Tensor], torch.Tensor], slow: Fields, at_once: int
-) -> Fields:
-    """The field by ``torch.vmap`` where that gives, beside the model's parameters, what the slow way gives; else the slow way.
+def together_where_possible(job: Job, many: Fields, slow: Fields, at_once: int) -> Fields:
+    """The field in few passes where that gives, beside the model's parameters, what the slow way gives; else the slow way.
 
     Args:
-        model: the hypothesis.
-        one: the field at one parameter vector (p,), for ``torch.func``.
+        job: the model and its data.
+        many: the field at up to ``at_once`` parameter vectors, (k, p) to (k, p), under ``torch.vmap``, which calls no hooks.
         slow: the field at many, by autograd on the model itself.
         at_once: parameter vectors at a time; 0 for the slow way.
 
     Returns:
         (k, p) to (k, p).
     """
+    model = job.model
     if at_once == 0:
+        return slow
+    with attributes_kept(model):
+        call = first_call(Hypothesis(model, trainable(model)), Examples({0: job.x}))
+    if call.hooks is not None:
         return slow
     here = parameters_to_vector(trainable(model).values()).detach()
     # At a point that nothing singles out: at a minimum all of the field may be 0.
     here = (here + 0.01 * torch.cos(torch.arange(len(here)))).to(here)[None]
-    many = torch.vmap(one, chunk_size=at_once)
     with parameters_kept(model), attributes_kept(model), twice_differentiable(model):
         expected = slow(here)
         try:
@@ -142,4 +155,4 @@ def together_where_possible(
         except (RuntimeError, TypeError, ValueError):  # from vmap, or from a model that is called in another way than its own
             return slow
     close = torch.allclose(measured, expected, rtol=0, atol=1e-6 * expected.abs().max().item())
-    return (lambda theta: many(theta.detach())) if close else slow
+    return (lambda theta: torch.cat([many(part.detach()) for part in theta.split(at_once)])) if close else slow

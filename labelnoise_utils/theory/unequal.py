@@ -4,9 +4,11 @@ import math
 
 import torch
 
-from ..arguments import as_integer, as_positive
+from ..arguments import as_positive
 from ..regularizer.inputs import Inputs
+from ..sgd.law import ROUNDING
 from ..sgd.noise import LabelNoise
+from .cloud import as_steps
 from .geometry import Linearization, linearize
 from .noise_covariance import check_in_order, check_noise, noise_covariance
 
@@ -132,7 +134,8 @@ def ornstein_uhlenbeck_cloud(
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if a number is out of range, a shape or dtype is another, or as in :func:`linearize`.
+        ValueError: if a number is out of range, a shape or dtype is another, the covariance is not symmetric, or as in
+            :func:`linearize`.
 
     Source: ours for unequal noise; section 3.2 and equation (11), as :func:`ornstein_uhlenbeck`.
 
@@ -144,8 +147,7 @@ def ornstein_uhlenbeck_cloud(
     lr = as_positive("lr", lr)
     check_noise(noise)
     check_in_order(x)
-    if not (isinstance(steps, float) and steps == math.inf):
-        steps = as_integer("steps", steps, 0)
+    steps = as_steps(steps)
     line = linearize(model, x, tol=tol)
     gamma, normal = line.gamma, line.normal
     if len(gamma) and lr * gamma[0] >= 1:
@@ -153,6 +155,8 @@ def ornstein_uhlenbeck_cloud(
     count = len(normal)
     mean = _start("mean", mean, (count,), normal)
     covariance = _start("covariance", covariance, (count, count), normal)
+    if (gap := (covariance - covariance.T).abs().max()) > ROUNDING * covariance.abs().max():
+        raise ValueError(f"covariance must be symmetric, got entries that differ by {gap:.3g} from their mirror images")
     _, sizes, felt = modes(line, noise, batch_size)
     contraction = 1 - 2 * lr * gamma
     kept = contraction**steps - 1  # what a normal direction keeps of the start, minus 1
@@ -173,7 +177,7 @@ def _start(name: str, value: object, shape: tuple[int, ...], like: torch.Tensor)
     return value.detach()
 
 
-def _geometric(contraction: torch.Tensor, pace: torch.Tensor, steps: int | float) -> torch.Tensor:
+def _geometric(contraction: torch.Tensor, pace: torch.Tensor, steps: float) -> torch.Tensor:
     """``(1 - c^steps) / (1 - c)`` for ``c = contraction_a contraction_b``, with ``contraction = 1 - 2 pace``."""
     lost = 2 * (pace[:, None] + pace) - 4 * pace[:, None] * pace  # 1 - c, without cancellation
     if steps == math.inf:

@@ -54,4 +54,4 @@ def unequal_fields(model: torch.nn.Module, job: Job) -> Fields:
         return -2 * job.lr / n * (jacobian.detach().T @ errors + job.lr * bent)
 
     at_once = NUMBERS_PER_CHUNK // (n * k * sum(sizes))
-    return together_where_possible(model, one, one_after_the_other(model, here), at_once)
+    return together_where_possible(job, torch.vmap(one), one_after_the_other(model, here), at_once)

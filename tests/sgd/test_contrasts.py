@@ -179,6 +179,11 @@ class TestLaws:
 
         assert of() == of(steps=300) == of(batch_size=3) != of(seed=4)
 
+    @pytest.mark.parametrize("law", [ln.ParameterNoise, ln.LangevinNoise, ln.InputNoise, ln.LabelNoise])
+    def test_a_number_may_be_a_tensor_or_an_array(self, law):
+        for std in (torch.tensor(0.25, dtype=torch.float32), np.array(0.25)):
+            assert law(std) == law(0.25) and repr(law(std)) == repr(law(0.25))
+
     @pytest.mark.parametrize("kind", ["rademacher", "uniform", "gaussian"])
     def test_input_noise(self, kind):
         (indices, z), *_ = ln.sgd_draws(7, 4000, noise=ln.InputNoise(0.2, kind), batch_size=2, inputs=(3,))

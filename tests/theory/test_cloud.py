@@ -59,6 +59,12 @@ class TestOrnsteinUhlenbeck:
     def test_flat_direction_stays(self, steps):
         assert ln.ornstein_uhlenbeck(0, lr=0.1, noise_std=1.0, steps=steps, mean=2.0, variance=0.5) == (2.0, 0.5)
 
+    @pytest.mark.parametrize("steps", [10**20, 10**400], ids=["10^20", "10^400"])
+    def test_more_steps_than_a_float_can_tell_apart(self, steps):
+        arguments = dict(lr=0.05, noise_std=0.7, mean=1.0, variance=3.0)
+        assert ln.ornstein_uhlenbeck(2.0, steps=steps, **arguments) == ln.ornstein_uhlenbeck(2.0, **arguments)
+        assert ln.ornstein_uhlenbeck(0.0, steps=steps, **arguments) == (1.0, 3.0)
+
     def test_no_steps(self):
         assert ln.ornstein_uhlenbeck(1.0, lr=0.1, noise_std=1.0, steps=0, mean=2.0, variance=0.5) == (2.0, 0.5)
 

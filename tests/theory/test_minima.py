@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from plain import flat, flat_gradient, loss_of
-from points import ONE, POINTS, X, Y, poisoned, tanh
+from points import ONE, POINTS, Deep, X, Y, poisoned, tanh
 from refusals import refusals
 from torch import nn
 from torch.utils.data import DataLoader
@@ -100,6 +100,11 @@ class TestProjectToMinimum:
             ln.project_to_minimum(model, ONE, torch.zeros_like(model(ONE)) + isinstance(model, ln.Product))
         assert torch.equal(flat(model), before)
 
+    def test_without_curvature_only_where_no_residual_is_left(self):
+        assert ln.project_to_minimum(Deep(), ONE, 0 * ONE) == 0
+        with pytest.raises(ArithmeticError, match="Hessian is 0, with a mean squared error of 1, which may be a saddle"):
+            ln.project_to_minimum(Deep(), ONE, ONE)
+
     @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
     def test_callers_mode_changes_nothing(self, mode):
         x, y = contradictory()
@@ -133,6 +138,11 @@ def test_third_derivative_of_the_loss_through_norms(norm):
 BAD_INPUT = {
     "theta NaN": (lambda: ln.project_to_minimum(poisoned(), X, Y), ValueError, r"model\(x\) is not finite"),
     "y of another shape": (lambda: ln.project_to_minimum(tanh(), X, Y[:2]), ValueError, r"y must have the shape of model\(x\)"),
+    "float32": (
+        lambda: ln.project_to_minimum(tanh(dtype=torch.float32), X.float(), Y),
+        ValueError,
+        r"project_to_minimum needs a float64 model, got torch.float32: call model.double\(\)",
+    ),
     "y text": (lambda: ln.project_to_minimum(tanh(), X, "y"), TypeError, "y must be a torch.Tensor or a NumPy array"),
     "tol 0": (lambda: ln.project_to_minimum(tanh(), X, Y, tol=0), ValueError, "tol must be positive, got 0"),
     "tol NaN": (lambda: ln.project_to_minimum(tanh(), X, Y, tol=NAN), ValueError, "tol must be finite, got nan"),

@@ -93,6 +93,17 @@ class TestProjectToZeroError:
         ln.project_to_zero_error(model, X.float(), Y, tol=1e-6)
         assert (model(X.float()) - Y).abs().max() <= 1e-6 + 1e-7
 
+    @pytest.mark.parametrize("seed", range(5))
+    def test_single_precision_is_asked_for_what_it_can_give(self, seed):
+        model = ln.MLP([2, 6, 4, 1], "tanh", seed=seed, bias_std=1.0, dtype=torch.float32)
+        ln.project_to_zero_error(model, X.float(), Y)
+        assert (model(X.float()) - Y.float()).abs().max() <= 1e-6
+        assert isinstance(ln.is_non_repellent(model, X.float(), Y), bool)
+
+    def test_single_precision_is_named_where_it_may_be_the_reason(self):
+        with pytest.raises(ArithmeticError, match=r"below 1e-06 .* the parameters are not float64, .*: model.double\(\)"):
+            ln.project_to_zero_error(Arctan(0.5).float(), torch.zeros(1), torch.tensor([2.0]))
+
     @pytest.mark.parametrize("failure", ["conflict", "out of range", "too few steps", "flat"])
     def test_theta_is_back_where_it_was_on_failure(self, failure):
         model, x, y, more = tanh(), X, Y, {}

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import torch
 from plain import flat, h_of_theta
-from points import ONE, POINTS, X, Y, poisoned, tanh
+from points import ONE, POINTS, Deep, X, Y, poisoned, tanh
 from refusals import refusals
 from torch import nn
 
@@ -115,6 +115,7 @@ class TestResidualDrift:
         assert ln.residual_drift(model, x, y, lr=0.01, batch_size=None).abs().max() == 0
         model, x, y = POINTS["tanh"]()
         assert ln.residual_drift(model, x, y, lr=0.01).norm() < 1e-20
+        assert ln.residual_drift(Deep(), ONE, 0 * ONE, lr=0.01).tolist() == [0, 0, 0]
 
     def test_a_single_minimum_has_none(self):
         x, y = X.repeat(2, 1), torch.cat([Y, -2 * Y])[:, None]
@@ -160,6 +161,16 @@ BAD_INPUT = {
         lambda: ln.residual_drift(ln.Product(0.0, 0.0), ONE, ONE, lr=0.1),
         ValueError,
         "theta is no minimum of the mean squared error: its Hessian has the eigenvalue -1",
+    ),
+    "a saddle without curvature": (
+        lambda: ln.residual_drift(Deep(), ONE, ONE, lr=0.1, batch_size=None),
+        ValueError,
+        "theta may be a saddle: its Hessian is 0, and a mean squared error of 1 is left; move theta a little",
+    ),
+    "float32": (
+        lambda: ln.residual_drift(tanh(dtype=torch.float32), X.float(), Y, lr=0.1),
+        ValueError,
+        r"residual_drift needs a float64 model, got torch.float32: call model.double\(\)",
     ),
     "diffusion": (
         lambda: ln.residual_drift(Around(), QUARTER, 0 * QUARTER, lr=0.1),

@@ -101,6 +101,14 @@ class TestCloudAfterSomeSteps:
         # Between 1 and 1 / (1 - lr gamma) for each pair of directions.
         assert 0 < (cloud - leading).norm() < 2 * lr * gamma[0] * leading.norm()
 
+    @pytest.mark.parametrize("steps", [10**20, 10**400], ids=["10^20", "10^400"])
+    def test_more_steps_than_a_float_can_tell_apart(self, steps):
+        model, x, _ = POINTS["tanh"]()
+        start = dict(mean=torch.ones(17, dtype=torch.float64), covariance=torch.eye(17, dtype=torch.float64))
+        late, ever = (ln.ornstein_uhlenbeck_cloud(model, x, steps=s, **LAW, **start) for s in (steps, math.inf))
+        for measured, expected in zip(late, ever, strict=True):
+            torch.testing.assert_close(measured, expected, rtol=0, atol=1e-15)
+
     @pytest.mark.parametrize("steps", [3, math.inf])
     def test_equal_noise_is_the_law_of_one_direction(self, steps):
         model, x, _ = POINTS["tanh"]()
@@ -165,6 +173,11 @@ BAD_INPUT = {
     "mean of 3": (lambda: cloud_of_tanh(mean=ONE.expand(3)), ValueError, r"mean must have shape \(17,\) and torch.float64"),
     "mean in float32": (lambda: cloud_of_tanh(mean=torch.zeros(P)), ValueError, r"got \(17,\) and torch.float32"),
     "mean NaN": (lambda: cloud_of_tanh(mean=NAN * ONE.expand(P)), ValueError, "mean must be finite"),
+    "covariance not symmetric": (
+        lambda: cloud_of_tanh(covariance=torch.eye(P, dtype=torch.float64).roll(1, 0)),
+        ValueError,
+        "covariance must be symmetric, got entries that differ by 1 from their mirror images",
+    ),
     "covariance of 3": (lambda: cloud_of_tanh(covariance=torch.eye(3)), ValueError, r"covariance must have shape \(17, 17\)"),
 }
 
