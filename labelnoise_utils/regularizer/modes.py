@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -76,28 +76,37 @@ def gradients_possible() -> Iterator[None]:
         yield
 
 
-class _AttentionInSteps:
-    """The kernels of attention are chosen for the whole process: of all threads within, the first sets, the last puts back."""
+class OfTheProcess:
+    """A setting of the whole process: of all threads within, the first makes it, the last puts back what was before.
 
-    def __init__(self) -> None:
-        self._lock, self._within, self._chosen = threading.Lock(), 0, contextlib.ExitStack()
+    Args:
+        setting: gives the context in which it holds.
+    """
+
+    def __init__(self, setting: Callable[[], contextlib.AbstractContextManager]) -> None:
+        self._setting, self._lock, self._within, self._made = setting, threading.Lock(), 0, contextlib.ExitStack()
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
+        """Within the block the setting holds.
+
+        Yields:
+            Nothing.
+        """
         with self._lock:
             self._within += 1
             if self._within == 1:
-                self._chosen.enter_context(sdpa_kernel(SDPBackend.MATH))
+                self._made.enter_context(self._setting())
         try:
             yield
         finally:
             with self._lock:
                 self._within -= 1
                 if not self._within:
-                    self._chosen.close()
+                    self._made.close()
 
 
-attention_in_steps = _AttentionInSteps()
+attention_in_steps = OfTheProcess(lambda: sdpa_kernel(SDPBackend.MATH))
 
 
 @contextlib.contextmanager

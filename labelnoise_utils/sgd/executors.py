@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from ..regularizer.hypothesis import set_parameters, trainable
+from ..regularizer.modes import OfTheProcess
 from .directory import settle
 from .job import Job
 from .run import Run
@@ -138,7 +139,8 @@ def run_bundle(package: bytes, stop_path: str) -> list[Run | tuple[bytes, str, n
     dtype, jobs, hooks = torch.load(io.BytesIO(package), weights_only=False)
     stop = StopFile(stop_path, os.path.exists(stop_path))
     results: list[Run | tuple[bytes, str, np.ndarray] | None] = []
-    with _deaf(), default_dtype(dtype):  # for modules that make tensors as they go
+    with _deaf(), default_dtype_kept():
+        torch.set_default_dtype(dtype)  # for modules that make tensors as they go
         for job, on_parameters in zip(jobs, hooks, strict=True):
             for name, called in on_parameters.items():
                 for hook in called:
@@ -328,29 +330,16 @@ def _stop_file(folder: str | os.PathLike | None) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-class _DefaultDtype:
-    """It is of the whole process: of all threads within, the last puts back what the first found."""
-
-    def __init__(self) -> None:
-        self._lock, self._within, self._before = threading.Lock(), 0, torch.get_default_dtype()
-
-    @contextlib.contextmanager
-    def __call__(self, dtype: torch.dtype) -> Iterator[None]:
-        with self._lock:
-            self._within += 1
-            if self._within == 1:
-                self._before = torch.get_default_dtype()
-            torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._within -= 1
-                if not self._within:
-                    torch.set_default_dtype(self._before)
+@contextlib.contextmanager
+def _default_dtype() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
-default_dtype = _DefaultDtype()
+default_dtype_kept = OfTheProcess(_default_dtype)
 
 
 @contextlib.contextmanager

@@ -238,9 +238,8 @@ def sgd_draws(
 
     Returns:
         An iterator over ``indices`` (S, B) int32 and ``noise`` ``(S, B, *outputs)`` float64 for S consecutive steps; under
-        :class:`InputNoise`
-        ``(S, B, *inputs)``. :class:`ParameterNoise` and :class:`LangevinNoise` draw where the step is made, so here they are
-        silent.
+        :class:`InputNoise` ``(S, B, *inputs)``. :class:`ParameterNoise` and :class:`LangevinNoise` draw where the step is made,
+        so here they are silent.
 
     Raises:
         TypeError: if an argument has the wrong type.

@@ -301,9 +301,9 @@ def test_workers_keep_their_own_default_type():
 
 
 def test_of_several_threads_the_last_puts_the_default_type_back():
-    with executors.default_dtype(torch.float64):
-        with executors.default_dtype(torch.float64):
-            pass
+    with executors.default_dtype_kept():
+        with executors.default_dtype_kept():
+            torch.set_default_dtype(torch.float64)
         assert torch.get_default_dtype() == torch.float64
     assert torch.get_default_dtype() == torch.float32
 
