@@ -58,10 +58,11 @@ $(BUILT): $(EXECUTED) $(PAGES)
 
 # The notebooks come first since they take longest; a file's tests stay together. Sets of words have another
 # order than when the book was built: what hangs on it differs in the second run, and in every such run.
+# Three workers for two cores: most tests of pages wait for a browser.
 test: lint book
 	@echo "== Testing the package, the notebooks and the built book"
 	@PYTHONHASHSEED=1 $(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 900 \
-		-n 2 --dist loadfile --no-loadscope-reorder $(COPIES) tests labelnoise_utils
+		-n 3 --dist loadfile --no-loadscope-reorder $(COPIES) tests labelnoise_utils
 
 # The package's tests against the lowest versions that pyproject.toml admits and this Python can install.
 # On x86_64 PyPI's torch brings CUDA along: 3 GB to download, 6 GB in _build/lowest.

@@ -186,7 +186,7 @@ def test_float64(network):
     compare(*network, torch.float64, 1e-9)
 
 
-@settings(max_examples=1000, **FAST)
+@settings(max_examples=300, **FAST)
 @given(networks())
 def test_float32(network):
     compare(*network, torch.float32, 1e-4)
