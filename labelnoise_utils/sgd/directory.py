@@ -1,8 +1,10 @@
 """Runs on disk: each in a file whose name is made from its job, so that no run is made twice."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
+import time
 import warnings
 from pathlib import Path
 
@@ -17,7 +19,21 @@ from .words import words, words_of_callback, words_of_tensor
 # Where a run reports, and where it can go on from, make it no other run.
 NOT_SETTINGS = ("model", "checkpoint", "progress")
 
+# How the name of the file begins and ends by which a sweep tells its workers to stop.
+STOP_FILE = ".sweep-", ".running"
+LEFT_BEHIND = 86400.0  # seconds; a living sweep touches its file every minute
+
 Digests = dict[tuple, str]
+
+
+def clear(directory: str | os.PathLike) -> None:
+    """Remove what sweeps that were killed left in a folder more than a day ago: stop files, and runs half written."""
+    folder = Path(directory)
+    for pattern in ("*".join(STOP_FILE), f"*.npz.{'[0-9a-f]' * 8}.part"):
+        for left in folder.glob(pattern):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > LEFT_BEHIND:
+                    left.unlink()
 
 
 def file_of(directory: str | os.PathLike, job: Job, seen: Digests) -> Path:

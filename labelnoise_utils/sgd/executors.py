@@ -23,8 +23,9 @@ import torch
 
 from ..regularizer.hypothesis import set_parameters, trainable
 from ..regularizer.modes import OfTheProcess
-from .directory import settle
+from .directory import STOP_FILE, settle
 from .job import Job
+from .progress import NowAndThen
 from .run import Run
 from .training import execute
 
@@ -44,11 +45,11 @@ class RemoteTraceback(Exception):
 class StopFile:
     """A stop that another process sees, in a file that is empty until then.
 
-    A process that never saw the file, as on a machine without this folder, is not stopped.
+    A process that sees neither the file nor its folder, as on another machine, is not stopped.
 
     Attributes:
         path: of the file.
-        seen: whether it was there.
+        seen: whether it was there, or its folder is the one in which it was made: then it is gone if it is not there.
     """
 
     path: str
@@ -93,7 +94,11 @@ def run_elsewhere(
     with _stop_file(folder) as path:
         try:
             latest, told = time.monotonic(), False
+            alive = NowAndThen(60, 60)
             while waiting or flying:
+                if alive.is_due():
+                    with alive.once(), contextlib.suppress(OSError):
+                        os.utime(path)  # so that no other sweep clears it away as one that was left
                 if stop.is_set() and not told:
                     told, latest = True, time.monotonic()
                     waiting.clear()
@@ -101,7 +106,7 @@ def run_elsewhere(
                 if waiting and (most is None or len(flying) < most):
                     numbers, package = waiting.popleft()
                     try:
-                        future = executor.submit(run_bundle, package, os.fspath(path))
+                        future = executor.submit(run_bundle, package, os.fspath(path), folder_of(path))
                     except BrokenExecutor as error:
                         yield from _of_all(numbers, error)
                         continue
@@ -113,7 +118,11 @@ def run_elsewhere(
                     hurry = waiting and (most is None or len(flying) < most)
                     future = arrived.get(timeout=0 if hurry else 0.1)
                     numbers = flying.pop(future)
-                    outcomes = list(_outcomes(future, {number: jobs[number] for number in numbers}, told))
+                    if len(numbers) > 1 and _has_failed(future) and not stop.is_set():
+                        # One of them may take every worker along that it comes to, and the others not.
+                        waiting.extend(([number], _pack([jobs[number]])) for number in numbers)
+                        continue
+                    outcomes = list(_outcomes(future, {number: jobs[number] for number in numbers}, stop.is_set()))
                     del future  # a cluster keeps a result as long as somebody may ask for it
                     if len(outcomes) < len(numbers) or any(getattr(run, "interrupted", False) for _, run in outcomes):
                         latest = time.monotonic()  # the stop was heard there
@@ -125,19 +134,31 @@ def run_elsewhere(
                 future.cancel()
 
 
-def run_bundle(package: bytes, stop_path: str) -> list[Run | tuple[bytes, str, np.ndarray] | None]:
+def folder_of(path: str | os.PathLike) -> tuple[int, int] | None:
+    """What tells the folder of a file from others of its name on other machines; None if there is none."""
+    try:
+        found = os.stat(os.path.dirname(path))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def run_bundle(
+    package: bytes, stop_path: str, folder: tuple[int, int] | None = None
+) -> list[Run | tuple[bytes, str, np.ndarray] | None]:
     """Run some jobs one after the other; called by an executor, wherever that is.
 
     Args:
         package: the jobs.
         stop_path: of the :class:`StopFile`.
+        folder: what :func:`folder_of` says of it where it was made.
 
     Returns:
         For each the run without what is known where it came from; or the error, its traceback and where the model is left; or
         None if it was not begun.
     """
     dtype, jobs, hooks = torch.load(io.BytesIO(package), weights_only=False)
-    stop = StopFile(stop_path, os.path.exists(stop_path))
+    stop = StopFile(stop_path, os.path.exists(stop_path) or (folder is not None and folder_of(stop_path) == folder))
     results: list[Run | tuple[bytes, str, np.ndarray] | None] = []
     with _deaf(), default_dtype_kept():
         torch.set_default_dtype(dtype)  # for modules that make tensors as they go
@@ -157,12 +178,18 @@ def run_bundle(package: bytes, stop_path: str) -> list[Run | tuple[bytes, str, n
     return results
 
 
-def _outcomes(future: Future, jobs: Mapping[int, Job], told: bool) -> Iterator[tuple[int, Outcome]]:
+def _has_failed(future: Future) -> bool:
+    """Whether a task brought nothing, and not since its pool is broken or somebody cancelled it."""
+    error = None if future.cancelled() else future.exception()
+    return isinstance(error, Exception) and not isinstance(error, BrokenExecutor | CancelledError)
+
+
+def _outcomes(future: Future, jobs: Mapping[int, Job], stopped: bool) -> Iterator[tuple[int, Outcome]]:
     """What a task brought, job by job; nothing of those that a stop kept from beginning or from coming back."""
     try:
         results = future.result()
     except (BrokenExecutor, CancelledError, KeyboardInterrupt) as error:
-        if told:
+        if stopped:  # what ended this process's waiting may have ended the workers too
             return
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -196,6 +223,8 @@ def _of_all(numbers: Sequence[int] | Mapping[int, Job], error: Exception) -> Ite
         hint += " that had are in directory, if there is one, and are not made again"
     elif isinstance(error, CancelledError):
         hint = "the executor gave the run up"
+    elif type(error).__name__ == "KilledWorker":  # Dask's
+        hint = "more workers died with this run than distributed.scheduler.allowed-failures admits, as for want of memory"
     else:
         hint = "the run could not be made there"
     for number in numbers:
@@ -321,7 +350,7 @@ def _built(kind: type[Exception], arguments: tuple, state: Mapping[str, object])
 @contextlib.contextmanager
 def _stop_file(folder: str | os.PathLike | None) -> Iterator[Path]:
     """An empty file that is gone after the block, by which the workers know."""
-    handle, name = tempfile.mkstemp(prefix=".sweep-", suffix=".running", dir=folder)
+    handle, name = tempfile.mkstemp(prefix=STOP_FILE[0], suffix=STOP_FILE[1], dir=folder)
     os.close(handle)
     path = Path(name).absolute()
     try:

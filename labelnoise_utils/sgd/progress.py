@@ -45,8 +45,8 @@ def interruptible() -> Iterator[threading.Event]:
             put_back()
             signal.raise_signal(signum)
 
-    # One that was not set from Python could not be put back.
-    before = {number: handler for number in INTERRUPTS if (handler := signal.getsignal(number)) is not None}
+    # One that was not set from Python, None, could not be put back; what a shell has ignored, as for `program &`, stays so.
+    before = {number: handler for number in INTERRUPTS if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)}
     try:
         for number in before:
             signal.signal(number, handle)

@@ -16,7 +16,7 @@ import torch
 from ..arguments import as_integer
 from ..regularizer.hypothesis import trainable
 from .attributes import changed_by_call
-from .directory import fetch, file_of
+from .directory import clear, fetch, file_of
 from .executors import run_elsewhere
 from .job import Job, prepare
 from .law import Law
@@ -97,7 +97,10 @@ def train_many(
     An interrupt (Ctrl-C, the stop button, SIGTERM) ends all runs early: a warning, and Runs with ``interrupted=True``; what has
     ended is whole, and in ``directory``. To an executor's workers the stop goes by a file, in ``directory`` or the temporary
     folder. Those that cannot see it are waited for ten seconds; then their runs count as not begun, as do those that had not
-    begun.
+    begun. So do the runs of workers that the signal itself ends, and only a ``checkpoint`` keeps what they did: SIGTERM where a
+    batch system, or ``kill``, sends it to the whole group; with a Dask ``LocalCluster`` Ctrl-C and the stop button too, unless
+    its workers leave them to the caller:
+    ``client.run(lambda: bool(signal.signal(signal.SIGINT, signal.SIG_IGN)))``.
 
     >>> from labelnoise_utils import LabelNoise, Product, train_many
     >>> import torch
@@ -113,6 +116,8 @@ def train_many(
     if executor is not None and not isinstance(executor, Executor):
         hint = "; Dask's is client.get_executor()" if hasattr(executor, "get_executor") else ""
         raise TypeError(f"executor must be a concurrent.futures.Executor or None, got {type(executor).__name__}{hint}")
+    if directory is not None and not isinstance(directory, str | os.PathLike):
+        raise TypeError(f"directory must be the path of a folder, or None, got {directory!r}")
     prepared, tags = _prepare_all(jobs)
     with_threads = executor is None or type(executor) is ThreadPoolExecutor
     if with_threads and (n_jobs if executor is None else executor._max_workers) != 1:
@@ -121,6 +126,7 @@ def train_many(
     files: list[Path] = []
     if directory is not None:
         os.makedirs(directory, exist_ok=True)
+        clear(directory)
         digests: dict = {}
         files = [file_of(directory, job, digests) for job in prepared]
         for number, (file, job) in enumerate(zip(files, prepared, strict=True)):
@@ -153,7 +159,8 @@ def train_many(
             raise failed
         for number, job in to_do.items():
             if number not in results:  # stopped before it began: the run is its start alone
-                results[number] = dataclasses.replace(execute(job, stop, bar), tag=tags[number])
+                start = dataclasses.replace(job, callback=None, checkpoint=None)
+                results[number] = dataclasses.replace(execute(start, stop, bar), tag=tags[number])
     runs = [results[number] for number in range(len(prepared))]
     early = sum(isinstance(run, Run) and run.interrupted for run in runs)
     if early:
@@ -245,6 +252,7 @@ def train_stages(
 def _prepare_all(jobs: Sequence[Mapping]) -> tuple[list[Job], list[str | None]]:
     """Check all jobs before any run: their final form, and their tags."""
     prepared, tags = [], []
+    shared: dict[tuple, tuple[object, torch.Tensor]] = {}
     known = inspect.signature(train).parameters
     needed = [name for name, parameter in known.items() if parameter.default is inspect.Parameter.empty]
     for number, job in enumerate(jobs):
@@ -258,7 +266,15 @@ def _prepare_all(jobs: Sequence[Mapping]) -> tuple[list[Job], list[str | None]]:
             tag = job.get("tag")
             if tag is not None and not isinstance(tag, str):
                 raise TypeError(f"tag must be a string, got {tag!r}")
-            prepared.append(prepare(**{key: value for key, value in job.items() if key not in ("progress", "tag")}))
+            ready = prepare(**{key: value for key, value in job.items() if key not in ("progress", "tag")})
+            # What several jobs were given, and each would have in another type, they have once.
+            for name in ("x", "y", "reg_on"):
+                own = getattr(ready, name)
+                if isinstance(own, torch.Tensor):
+                    key = (name, id(job[name]), own.dtype, own.device)
+                    own = shared.setdefault(key, (job[name], own))[1]  # the first keeps its place, so none takes its id
+                    ready = dataclasses.replace(ready, **{name: own})
+            prepared.append(ready)
             tags.append(tag)
             if torch.is_autocast_enabled(next(prepared[-1].model.parameters()).device.type):
                 raise ValueError("autocast of the caller reaches no thread and no worker: enter it in the model's forward")

@@ -27,6 +27,10 @@ from .run import Run, as_array, copy_of, first_example, rest_of
 SECONDS_PER_SLICE = 0.1
 SECONDS_TO_CHECKPOINT = 10
 
+Errors = tuple[type[BaseException], ...]
+# With which a snapshot goes without its numbers: at the end an impatient interrupt too, since with it the run would be lost.
+AT_THE_END: Errors = (Exception, KeyboardInterrupt)
+
 
 class DivergenceError(ArithmeticError):
     """Training blew up; the model is back at the last snapshot with a finite loss.
@@ -229,14 +233,14 @@ def execute(
         except OSError as error:
             warnings.warn(f"no checkpoint at step {so_far.done}, the one before stands: {error!r}", stacklevel=2)
 
-    def take() -> tuple[float, float]:
+    def take(in_spite_of: Errors) -> tuple[float, float]:
         """A snapshot; loss and reg, if they are wanted now."""
-        kept[so_far.done] = so_far.theta
         loss, reg = math.nan, math.nan
         if not at_end or job.callback is not None:
-            loss, reg = (values.item() for values in _loss_and_reg(job, so_far.theta[None]))
+            loss, reg = (values.item() for values in _loss_and_reg(job, so_far.theta[None], in_spite_of))
             if show is not None:
                 show(loss, reg)
+        kept[so_far.done] = so_far.theta
         if not at_end:
             measured[so_far.done] = loss, reg
         if not job.keep_theta:
@@ -246,7 +250,7 @@ def execute(
 
     def visit() -> None:
         """A snapshot of those that were asked for."""
-        loss, reg = take()
+        loss, reg = take((Exception,))  # an interrupt leaves no NaN for the checkpoint
         if job.callback is None:
             return
         try:
@@ -308,12 +312,12 @@ def execute(
     if checkpoint is not None and (so_far.done > before or so_far.stopped):
         save()  # before a snapshot that nobody asked for
     if so_far.done < job.steps and so_far.done not in kept:
-        take()
+        take(AT_THE_END)
     example = first_example(job.model, job.x, so_far.theta)
     if at_end:
         recorded, theta = np.array(list(kept), dtype=np.int64), np.stack(list(kept.values()))
         kept.clear()  # as many numbers as theta
-        loss, reg = _loss_and_reg(job, theta)
+        loss, reg = _loss_and_reg(job, theta, AT_THE_END)
     else:
         recorded, (loss, reg) = np.array(list(measured), dtype=np.int64), np.array([*measured.values()], so_far.begin.dtype).T
         theta = np.stack(list(kept.values())) if job.keep_theta else np.empty((len(recorded), 0), so_far.begin.dtype)
@@ -340,14 +344,14 @@ def _show_now(job: Job, theta: np.ndarray, show: Callable[[float, float], None])
         show(loss.item(), reg.item())
 
 
-def _loss_and_reg(job: Job, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row of theta; NaN, with a warning, where it cannot be had, since with an error the run would be lost."""
+def _loss_and_reg(job: Job, theta: np.ndarray, in_spite_of: Errors) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of theta; NaN, with a warning, where an error forbids it, since the run would be lost with the error."""
     rows = torch.from_numpy(theta).to(job.y.device)
     for reg_on, missing in ((job.reg_on, "reg"), (False, "loss")):
         try:
             loss, reg = loss_and_reg(job.model, rows, job.x, job.y, reg_on=reg_on)
             return loss.cpu().numpy(), reg.cpu().numpy()
-        except (Exception, KeyboardInterrupt) as error:
+        except in_spite_of as error:
             warnings.warn(f"{missing} of the snapshots is not known, NaN stands for it: {error!r}", stacklevel=2)
     return tuple(np.full((2, len(theta)), np.nan))
 

@@ -385,9 +385,9 @@ def test_short_runs_travel_together_and_share_their_data():
     tasks = []
 
     class Counts(ThreadPoolExecutor):  # not threads as such: jobs are packed for it
-        def submit(self, call, package, path):
+        def submit(self, call, package, *where):
             tasks.append(len(package))
-            return super().submit(call, package, path)
+            return super().submit(call, package, *where)
 
     x, y = torch.zeros(10_000, dtype=torch.float64), torch.ones(10_000, dtype=torch.float64)
     jobs = [job(ln.Product(), x=x, y=y, steps=5, reg_on=False, record=2, seed=seed) for seed in range(100)]
