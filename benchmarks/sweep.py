@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import labelnoise_utils as ln
-from labelnoise_utils.sgd import executors
+from labelnoise_utils.sgd import executors, packing
 from labelnoise_utils.sgd.job import prepare
 
 from .table import print_head, print_row
@@ -89,9 +89,9 @@ def octets(jobs: list[dict]) -> tuple[float, float]:
         There and back.
     """
     prepared = dict(enumerate(prepare(**job) for job in jobs))
-    packed = executors._packed(prepared)
-    back = [len(pickle.dumps(executors.run_bundle(package, os.devnull))) for _, package in packed]
-    return sum(len(package) for _, package in packed) / len(jobs), sum(back) / len(jobs)
+    tasks = packing.packed(prepared)
+    back = [len(pickle.dumps(executors.run_bundle(package, os.devnull))) for _, package in tasks]
+    return sum(len(package) for _, package in tasks) / len(jobs), sum(back) / len(jobs)
 
 
 def main() -> None:

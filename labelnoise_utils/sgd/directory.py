@@ -29,7 +29,7 @@ Digests = dict[tuple, str]
 def clear(directory: str | os.PathLike) -> None:
     """Remove what sweeps that were killed left in a folder more than a day ago: stop files, and runs half written."""
     folder = Path(directory)
-    for pattern in ("*".join(STOP_FILE), f"*.npz.{'[0-9a-f]' * 8}.part"):
+    for pattern in ("*".join((*STOP_FILE, "")), f"*.npz.{'[0-9a-f]' * 8}.part"):
         for left in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > LEFT_BEHIND:

@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import importlib
 import io
 import os
-import pickle
 import signal
 import tempfile
 import threading
@@ -13,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,12 +23,11 @@ from ..regularizer.hypothesis import set_parameters, trainable
 from ..regularizer.modes import OfTheProcess
 from .directory import STOP_FILE, settle
 from .job import Job
+from .packing import built, pack, packed, pickled_error, unpickled_error
 from .progress import NowAndThen
 from .run import Run
 from .training import execute
 
-SECONDS_PER_BUNDLE = 0.25
-LEAST_BUNDLES = 16
 # After a stop, until a worker shows that it heard: a run that computes its last snapshots may take a while.
 GRACE = 10.0
 
@@ -72,6 +69,7 @@ def run_elsewhere(
     most: int | None,
     stop: threading.Event,
     folder: str | os.PathLike | None,
+    bar: Callable[[int], None],
 ) -> Iterator[tuple[int, Outcome]]:
     """Run jobs on an executor, several short ones to a task.
 
@@ -80,7 +78,8 @@ def run_elsewhere(
         executor: where; it is not shut down.
         most: how many tasks it may hold at a time; None is no limit.
         stop: set by an interrupt. What has begun ends early, if it sees the folder, and what has not does not begin.
-        folder: for the file that tells the workers; None is the temporary one.
+        folder: for the file that tells the workers, and those in which they tell how far they are; None is the temporary one.
+        bar: told numbers of steps as they are made, where the workers see the folder, and else as each task ends.
 
     Yields:
         Number and run, or error, of each job as it ends, its model changed in place; of none that was not begun.
@@ -88,17 +87,24 @@ def run_elsewhere(
     Raises:
         TypeError: if a job cannot be pickled, with its number, before any begins.
     """
-    waiting = deque(_packed(jobs))
+    waiting = deque(packed(jobs))
     flying: dict[Future, list[int]] = {}
     arrived: SimpleQueue[Future] = SimpleQueue()
     with _stop_file(folder) as path:
         try:
             latest, told = time.monotonic(), False
-            alive = NowAndThen(60, 60)
+            alive, looking = NowAndThen(60, 60), NowAndThen(1, 1)
+            shown: dict[int, int] = {}
             while waiting or flying:
                 if alive.is_due():
                     with alive.once(), contextlib.suppress(OSError):
                         os.utime(path)  # so that no other sweep clears it away as one that was left
+                if looking.is_due():
+                    with looking.once():
+                        for first, *_ in flying.values():
+                            before = shown.get(first, 0)
+                            shown[first] = max(before, _steps_told(path, first))  # fewer if another worker has to begin anew
+                            bar(shown[first] - before)
                 if stop.is_set() and not told:
                     told, latest = True, time.monotonic()
                     waiting.clear()
@@ -106,7 +112,7 @@ def run_elsewhere(
                 if waiting and (most is None or len(flying) < most):
                     numbers, package = waiting.popleft()
                     try:
-                        future = executor.submit(run_bundle, package, os.fspath(path), folder_of(path))
+                        future = executor.submit(run_bundle, package, os.fspath(path), folder_of(path), numbers[0])
                     except BrokenExecutor as error:
                         yield from _of_all(numbers, error)
                         continue
@@ -120,12 +126,14 @@ def run_elsewhere(
                     numbers = flying.pop(future)
                     if len(numbers) > 1 and _has_failed(future) and not stop.is_set():
                         # One of them may take every worker along that it comes to, and the others not.
-                        waiting.extend(([number], _pack([jobs[number]])) for number in numbers)
+                        waiting.extend(([number], pack([jobs[number]])) for number in numbers)
                         continue
                     outcomes = list(_outcomes(future, {number: jobs[number] for number in numbers}, stop.is_set()))
                     del future  # a cluster keeps a result as long as somebody may ask for it
                     if len(outcomes) < len(numbers) or any(getattr(run, "interrupted", False) for _, run in outcomes):
                         latest = time.monotonic()  # the stop was heard there
+                    steps = (run.steps if isinstance(run, Run) else jobs[number].steps for number, run in outcomes)
+                    bar(sum(steps) - shown.pop(numbers[0], 0))
                     yield from outcomes
                 if told and time.monotonic() - latest > GRACE:
                     break
@@ -144,7 +152,7 @@ def folder_of(path: str | os.PathLike) -> tuple[int, int] | None:
 
 
 def run_bundle(
-    package: bytes, stop_path: str, folder: tuple[int, int] | None = None
+    package: bytes, stop_path: str, folder: tuple[int, int] | None = None, number: int = 0
 ) -> list[Run | tuple[bytes, str, np.ndarray] | None]:
     """Run some jobs one after the other; called by an executor, wherever that is.
 
@@ -152,6 +160,7 @@ def run_bundle(
         package: the jobs.
         stop_path: of the :class:`StopFile`.
         folder: what :func:`folder_of` says of it where it was made.
+        number: by which the caller knows the task.
 
     Returns:
         For each the run without what is known where it came from; or the error, its traceback and where the model is left; or
@@ -159,6 +168,7 @@ def run_bundle(
     """
     dtype, jobs, hooks = torch.load(io.BytesIO(package), weights_only=False)
     stop = StopFile(stop_path, os.path.exists(stop_path) or (folder is not None and folder_of(stop_path) == folder))
+    advance = _teller(stop_path, number) if stop.seen else lambda steps: None
     results: list[Run | tuple[bytes, str, np.ndarray] | None] = []
     with _deaf(), default_dtype_kept():
         torch.set_default_dtype(dtype)  # for modules that make tensors as they go
@@ -170,12 +180,35 @@ def run_bundle(
                 results.append(None)
                 continue
             try:
-                run = execute(job, stop, lambda steps: None)
+                run = execute(job, stop, advance)
                 results.append(dataclasses.replace(run, model=None, rest={}))
             except Exception as error:
                 theta = torch.nn.utils.parameters_to_vector(trainable(job.model).values()).detach().cpu()
-                results.append((_pickled_error(error), traceback.format_exc(), theta.numpy()))
+                results.append((pickled_error(error), traceback.format_exc(), theta.numpy()))
     return results
+
+
+def _teller(stop_path: str, number: int) -> Callable[[int], None]:
+    """Count steps, and now and then write down how many there were, where :func:`_steps_told` looks."""
+    total, due = 0, NowAndThen(1, 1)
+
+    def advance(steps: int) -> None:
+        nonlocal total
+        total += steps
+        if due.is_due() and os.path.exists(stop_path):
+            with due.once(), contextlib.suppress(OSError):
+                Path(f"{stop_path}.{number}").write_text(f"{total:20}")
+
+    return advance
+
+
+def _steps_told(stop_path: Path, number: int) -> int:
+    """How many steps a task has made as far as is known here."""
+    try:
+        text = Path(f"{stop_path}.{number}").read_text()
+    except OSError:
+        return 0
+    return int(text) if len(text) == 20 else 0  # all of it is there, or it is being written
 
 
 def _has_failed(future: Future) -> bool:
@@ -209,7 +242,7 @@ def _outcomes(future: Future, jobs: Mapping[int, Job], stopped: bool) -> Iterato
             pickled, trace, theta = result
             set_parameters(job.model, torch.from_numpy(theta))
             try:
-                error = _unpickled_error(pickled)
+                error = unpickled_error(pickled)
             except Exception:
                 error = RuntimeError(trace.rstrip().rpartition("\n")[2])
             error.__cause__ = RemoteTraceback(f"\n{trace}")
@@ -231,7 +264,7 @@ def _of_all(numbers: Sequence[int] | Mapping[int, Job], error: Exception) -> Ite
         # By hand: Dask has copy.copy share the notes of an error with its copies.
         state = {key: value for key, value in vars(error).items() if key != "__notes__"}
         try:
-            own = _built(type(error), error.args, state)
+            own = built(type(error), error.args, state)
         except Exception:
             own = RuntimeError(repr(error))
         own.__cause__ = error.__cause__
@@ -240,123 +273,17 @@ def _of_all(numbers: Sequence[int] | Mapping[int, Job], error: Exception) -> Ite
         yield number, own
 
 
-def _packed(jobs: Mapping[int, Job]) -> list[tuple[list[int], bytes]]:
-    """Jobs as tasks: numbers and octets; so many in one as take about a quarter of a second."""
-    seconds = {number: _seconds(job) for number, job in jobs.items()}
-    target = min(SECONDS_PER_BUNDLE, sum(seconds.values()) / LEAST_BUNDLES)
-    bundles: list[list[int]] = []
-    room = 0.0
-    for number in jobs:
-        if not bundles or seconds[number] > room:
-            bundles.append([])
-            room = target
-        bundles[-1].append(number)
-        room -= seconds[number]
-    packed = []
-    for numbers in bundles:
-        try:
-            packed.append((numbers, _pack([jobs[number] for number in numbers])))
-        except Exception:
-            for number in numbers:
-                try:
-                    _pack([jobs[number]])
-                except Exception as error:
-                    wrong = TypeError(f"this job cannot be pickled, which it must be for an executor: {error}")
-                    wrong.add_note(f"in job {number}")
-                    raise wrong from error
-            raise
-    return packed
-
-
-def _seconds(job: Job) -> float:
-    """How long a run will take, to within a factor of some five; only for how many runs make a task."""
-    batch = job.batch_size or len(job.x)
-    numbers = sum(p.numel() for p in job.model.parameters())
-    per_step = batch * (1e-7 + 2e-9 * numbers) if job.engine == "compiled" else 2e-4 + 2e-9 * batch * numbers
-    if not job.is_plain:
-        # Numbers for each parameter, or derivatives of derivatives.
-        per_step += 1e-8 * numbers if job.engine == "compiled" else 1e-3 * batch
-    return 0.005 + job.steps * per_step
-
-
-def _pack(jobs: list[Job]) -> bytes:
-    """Jobs as octets; a tensor that several share once."""
-    # A class or a function of the program itself, or of a notebook, is unknown elsewhere: it goes along, if cloudpickle, which
-    # comes with Dask and loky, is there.
-    # A parameter leaves its hooks behind.
-    hooks = [{name: [*(p._backward_hooks or {}).values()] for name, p in trainable(job.model).items()} for job in jobs]
-    thing = torch.get_default_dtype(), [_trimmed(job) for job in jobs], hooks
-    try:
-        octets = _saved(thing, pickle)
-        if b"__main__" not in octets:
-            return octets
-    except Exception:
-        if (by_value := _cloudpickle()) is None:
-            raise
-        return _saved(thing, by_value)
-    return octets if (by_value := _cloudpickle()) is None else _saved(thing, by_value)
-
-
-def _saved(thing: object, by: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(thing, buffer, pickle_module=by)
-    return buffer.getvalue()
-
-
-def _cloudpickle() -> object | None:
-    try:
-        return importlib.import_module("cloudpickle")
-    except ImportError:
-        return None
-
-
-def _trimmed(job: Job) -> Job:
-    """Without the rest of a data set of which the job sees a part."""
-    parts = {}
-    for name in ("x", "y", "reg_on"):
-        tensor = getattr(job, name)
-        if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes() > tensor.nbytes:
-            parts[name] = tensor.clone()
-    return dataclasses.replace(job, **parts) if parts else job
-
-
-def _pickled_error(error: Exception) -> bytes:
-    """An error that is known to come back whole, with its notes."""
-    for by in filter(None, (pickle, _cloudpickle())):
-        # The second form is for classes that pickle does not bring back.
-        for form in (error, (type(error), error.args, vars(error))):
-            with contextlib.suppress(Exception):
-                octets = by.dumps(form)
-                _unpickled_error(octets)
-                if by is not pickle or b"__main__" not in octets or _cloudpickle() is None:
-                    return octets
-    return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-
-
-def _unpickled_error(octets: bytes) -> Exception:
-    form = pickle.loads(octets)
-    if isinstance(form, Exception):
-        return form
-    return _built(*form)
-
-
-def _built(kind: type[Exception], arguments: tuple, state: Mapping[str, object]) -> Exception:
-    """An error without its __init__, which may take other arguments than it hands on."""
-    error = kind.__new__(kind, *arguments)
-    vars(error).update(state)
-    return error
-
-
 @contextlib.contextmanager
 def _stop_file(folder: str | os.PathLike | None) -> Iterator[Path]:
-    """An empty file that is gone after the block, by which the workers know."""
+    """An empty file by which the workers know; gone after the block, with those that they wrote beside it."""
     handle, name = tempfile.mkstemp(prefix=STOP_FILE[0], suffix=STOP_FILE[1], dir=folder)
     os.close(handle)
     path = Path(name).absolute()
     try:
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        for each in (path, *path.parent.glob(f"{path.name}.*")):
+            each.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -79,7 +79,8 @@ def train_many(
             class. What does not count: lists, dicts, sets and other objects among globals and in a callback, which it may
             fill; code that is called, and that of classes. After a change there, as in a ``forward``, take another folder.
         on_error: "raise" ends the sweep with the first run that fails; "keep" puts the error in the run's place.
-        progress: show one bar over the steps of all runs that are to be made; with an executor, as each task ends.
+        progress: show one bar over the steps of all runs that are to be made. An executor's workers write how far they are
+            beside the file that stops them (below); those that cannot see it count as each task ends.
 
     Returns:
         The runs, in the order of ``jobs``; with ``on_error="keep"`` exceptions among them, each with its job's number and where
@@ -139,7 +140,7 @@ def train_many(
         if with_threads:
             ending = _run_here(to_do, executor, most=most, stop=stop, bar=bar)
         else:
-            ending = _counted(run_elsewhere(to_do, executor, most=most, stop=stop, folder=directory), to_do, bar)
+            ending = run_elsewhere(to_do, executor, most=most, stop=stop, folder=directory, bar=bar)
         with contextlib.closing(ending):
             try:
                 for number, result in ending:
@@ -190,16 +191,6 @@ def _run_here(
             if error is not None and not isinstance(error, Exception):
                 raise error
             yield numbers.pop(future), error or future.result()
-
-
-def _counted(
-    ending: Iterator[tuple[int, Run | Exception]], jobs: Mapping[int, Job], bar: Callable[[int], None]
-) -> Iterator[tuple[int, Run | Exception]]:
-    """The same, with their steps shown as they come."""
-    with contextlib.closing(ending):
-        for number, result in ending:
-            bar(result.steps if isinstance(result, Run) else jobs[number].steps)
-            yield number, result
 
 
 def train_stages(

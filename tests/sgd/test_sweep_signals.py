@@ -17,7 +17,7 @@ from cases import FOREVER, X, Y
 from plain import flat
 
 import labelnoise_utils as ln
-from labelnoise_utils.sgd import directory, executors
+from labelnoise_utils.sgd import directory, executors, packing
 
 # Interrupts its whole group once a run has ended and another one is under way, and tells what comes back.
 SCRIPT = """
@@ -137,7 +137,7 @@ def test_job_that_had_not_begun_calls_nothing_back_after_an_interrupt(ctrl_c, tm
         """Not threads as such; jobs go to it as they are, since an event does not travel."""
 
     with pytest.MonkeyPatch.context() as patch, Elsewhere(1) as pool:
-        patch.setattr(executors, "_packed", lambda jobs: [([number], job) for number, job in jobs.items()])
+        patch.setattr(executors, "packed", lambda jobs: [([number], job) for number, job in jobs.items()])
         patch.setattr(executors, "run_bundle", run_here)
         with pytest.warns(UserWarning, match="interrupted: 2 of 3 runs ended early"):
             runs = ln.train_many(jobs, executor=pool, n_jobs=1, on_error="keep", progress=False)
@@ -145,18 +145,18 @@ def test_job_that_had_not_begun_calls_nothing_back_after_an_interrupt(ctrl_c, tm
     assert not (tmp_path / "none").exists()
 
 
-def run_here(ready, stop_path, folder):
+def run_here(ready, stop_path, *_):
     stop = executors.StopFile(stop_path, True)
     return [executors.execute(ready, stop, lambda steps: None)]
 
 
 def test_stop_that_comes_before_the_task_is_seen_where_its_folder_is(tmp_path):
     """A task that lies in the queue of a pool when the sweep has failed, and its file is gone."""
-    package = executors._pack([ln.sgd.job.prepare(**job(steps=FOREVER))])
+    package = packing.pack([ln.sgd.job.prepare(**job(steps=FOREVER))])
     gone = tmp_path / "gone"
     assert executors.run_bundle(package, str(gone), executors.folder_of(gone)) == [None]
     assert executors.folder_of(tmp_path / "none" / "gone") is None
-    short = executors._pack([ln.sgd.job.prepare(**job())])
+    short = packing.pack([ln.sgd.job.prepare(**job())])
     (run,) = executors.run_bundle(short, str(gone), (0, 0))  # of another machine
     assert run.steps == 20
 
@@ -186,20 +186,21 @@ def test_what_killed_sweeps_left_is_cleared_after_a_day(tmp_path):
     assert left == [".sweep-new.running", ".sweep-notes", "0" * 32 + ".npz.11111111.part"]
 
 
+class Always(executors.NowAndThen):
+    def is_due(self):
+        return True
+
+
 def test_living_sweep_touches_its_file(tmp_path, monkeypatch):
     ages = []
 
-    class Always(executors.NowAndThen):
-        def is_due(self):
-            return True
-
-    def looks(call, package, path, folder):
+    def looks(call, package, path, *where):
         os.utime(path, (0, 0))
         deadline = time.monotonic() + 60
         while not os.stat(path).st_mtime and time.monotonic() < deadline:
             time.sleep(0.01)
         ages.append(time.time() - os.stat(path).st_mtime)
-        return call(package, path, folder)
+        return call(package, path, *where)
 
     class Looks(ThreadPoolExecutor):
         def submit(self, *arguments):
@@ -220,6 +221,32 @@ def test_interrupt_that_the_shell_ignores_stays_ignored():
             assert not stop.is_set() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_bar_moves_while_a_task_is_under_way(bars, tmp_path):
+    """The callback, called in the pool's thread, waits until the bar shows the steps before it."""
+    seen = []
+
+    def waits(step, loss, reg, model):
+        deadline = time.monotonic() + 60
+        while bars[-1].done < step and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen.append((step, bars[-1].done))
+
+    class Elsewhere(ThreadPoolExecutor):
+        """Not threads as such."""
+
+    with pytest.MonkeyPatch.context() as patch, Elsewhere(1) as pool:
+        patch.setattr(executors, "NowAndThen", Always)
+        patch.setattr(executors, "packed", lambda jobs: [([number], job) for number, job in jobs.items()])
+        patch.setattr(executors, "run_bundle", run_and_tell)
+        ln.train_many([job(steps=100, record=[0, 50, 100], callback=waits)], executor=pool, directory=tmp_path)
+    assert seen == [(0, 0), (50, 50), (100, 100)] and bars[-1].done == 100
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
+
+
+def run_and_tell(ready, stop_path, folder, number):
+    return [executors.execute(ready, executors.StopFile(stop_path, True), executors._teller(stop_path, number))]
 
 
 @pytest.mark.parametrize("wrong", [5, ["folder"]])
