@@ -77,7 +77,8 @@ def train_many(
             with its own code, what it closes over, and the plain values among the globals that it reads: numbers, text,
             tensors, arrays, tuples, namespaces, dataclasses; an object with its attributes, and the plain values in its
             class. What does not count: lists, dicts, sets and other objects among globals and in a callback, which it may
-            fill; code that is called, and that of classes. After a change there, as in a ``forward``, take another folder.
+            fill; code that is called, and that of classes; versions of packages, with which last digits may change. After a
+            change there, as in a ``forward``, take another folder.
         on_error: "raise" ends the sweep with the first run that fails; "keep" puts the error in the run's place.
         progress: show one bar over the steps of all runs that are to be made. An executor's workers write how far they are
             beside the file that stops them (below); those that cannot see it count as each task ends.
