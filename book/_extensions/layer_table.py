@@ -1,5 +1,6 @@
 """``{layer-table}`` says which method of the regularizer takes which layer of torch, as the tests find it out."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -14,18 +15,24 @@ class LayerTable(SphinxDirective):
     """A row for each method, with the classes that it is the first to take."""
 
     def run(self) -> list[nodes.Node]:
-        """Build all the networks, and make the table."""
-        sys.path.insert(0, str(TESTS))
-        try:
-            from layer_classes import table
-        finally:
-            sys.path.remove(str(TESTS))
+        """Make the table."""
         self.env.note_dependency(str(TESTS / "layer_classes.py"))
         group = nodes.tgroup(cols=2)
         group += [nodes.colspec(colwidth=width) for width in (10, 90)]
         group += nodes.thead("", _row("method", "layers"))
-        group += nodes.tbody("", *(_row(method, ", ".join(names)) for method, names in table().items()))
+        group += nodes.tbody("", *(_row(method, ", ".join(names)) for method, names in _methods().items()))
         return [nodes.table("", group, classes=["labelnoise-layer-table"])]
+
+
+@functools.cache
+def _methods() -> dict[str, list[str]]:
+    """Build all the networks, once for the pages that show the table."""
+    sys.path.insert(0, str(TESTS))
+    try:
+        from layer_classes import table
+    finally:
+        sys.path.remove(str(TESTS))
+    return table()
 
 
 def _row(*cells: str) -> nodes.row:
