@@ -4,10 +4,12 @@
 
 Each method's learning rate and strength are chosen on validation, over a grid that grows until the neighbours of the
 choice have been tried, and then tested on fresh seeds. The table is written after each method, and a run that was stopped
-goes on where it was. With names of data sets, only these. ``--quick``: with a twentieth of the steps, and nothing is written.
+goes on where it was: what was computed with the same settings is kept, with its own commit. With names of data sets, only
+these. ``--quick``: with a twentieth of the steps, and nothing is written.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -25,6 +27,7 @@ from .stacked import Stacked
 from .tasks import TASKS, Task
 from .training import METHODS, gradients_of, losses, train
 
+ROOT = Path(__file__).parents[2]
 TABLES = Path(ln.__file__).parent / "page" / "methods"
 TUNING, TESTING = list(range(100, 106)), list(range(8))
 SIDE_BY_SIDE = 12
@@ -170,10 +173,13 @@ def complete(name: str, *, quick: bool) -> None:
     task, path = TASKS[name](), TABLES / f"{name}.json"
     if quick:
         task = dataclasses.replace(task, steps=task.steps // 20, rates=task.rates[1:2], limit=math.inf)
-    table = json.loads(path.read_text("utf-8")) if path.exists() and not quick else {"methods": {}}
-    table |= {"command": f"python -m benchmarks.methods {name}", "commit": _commit(), "torch": torch.__version__}
-    table |= {"tuning seeds": TUNING, "test seeds": TESTING}
-    table |= {k: getattr(task, k) for k in ("train", "choose", "test", "steps", "batch", "limit")}
+    kept = json.loads(path.read_text("utf-8")) if path.exists() and not quick else {}
+    settings = {"tuning seeds": TUNING, "test seeds": TESTING}
+    settings |= {k: getattr(task, k) for k in ("train", "choose", "test", "steps", "batch", "limit")}
+    if any(kept.get(k) != value for k, value in settings.items()):
+        kept = {}  # rows of other settings are no rows of this table
+    table = {"methods": {}} | kept | {"command": f"python -m benchmarks.methods {name}"} | settings
+    made_by = {"commit": commit(ROOT), "torch": torch.__version__}
 
     def write() -> None:
         if not quick:
@@ -181,24 +187,27 @@ def complete(name: str, *, quick: bool) -> None:
 
     methods = [m for m in METHODS if m == "plain" or m in task.strengths]
     for method in methods:
-        one = table["methods"].setdefault(method, {"grid": []})
-        if "chosen" in one:
+        if method in table["methods"]:
             continue
         began = time.process_time()
-        one["grid"] = tune(task, method, one["grid"])
+        one = table["methods"][method] = made_by | {"grid": tune(task, method, [])}
         chosen = best(one["grid"], task.limit)
         one["chosen"] = chosen and tested(task, method, chosen["lr"], chosen["strength"])
         one["cpu seconds in all"] = round(time.process_time() - began, 1)
         write()
         print(f"{name}, {method}: {_told(one)}", flush=True)
-    if "cost" not in table:
+    if table.get("cost", {}).keys() != set(methods):
         table["cost"] = costs(task, methods)
         write()
     print(f"{name}: cost of a step {table['cost']}", flush=True)
 
 
-def _commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+def commit(root: Path) -> str:
+    """The commit of a repository, with "-dirty" behind it where a tracked file differs; the tables themselves do not count."""
+    git = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, check=True)
+    changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!labelnoise_utils/page/methods/*.json"])
+    name = git(["git", "rev-parse", "--short=10", "HEAD"]).stdout.strip()
+    return f"{name}-dirty" if changed.stdout else name
 
 
 def _told(one: dict) -> str:
