@@ -4,8 +4,8 @@
 
 Each method's learning rate and strength are chosen on validation, over a grid that grows until the neighbours of the
 choice have been tried, and then tested on fresh seeds. The table is written after each method, and a run that was stopped
-goes on where it was: what was computed with the same settings is kept, with its own commit. With names of data sets, only
-these. ``--quick``: with a twentieth of the steps, and nothing is written.
+goes on where it was: what was computed with the same settings is kept, with its own commit; with other test seeds only the
+grids are. With names of data sets, only these. ``--quick``: with a twentieth of the steps, and nothing is written.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from .training import METHODS, gradients_of, losses, train
 
 ROOT = Path(__file__).parents[2]
 TABLES = Path(ln.__file__).parent / "page" / "methods"
-TUNING, TESTING = list(range(100, 106)), list(range(8))
+TUNING, TESTING = list(range(100, 106)), list(range(24))
 SIDE_BY_SIDE = 12
 PROBE = 200  # examples on which reg and the trace are measured
 ROUNDS = 3  # how often a grid may grow
@@ -148,7 +148,7 @@ def tested(task: Task, method: str, rate: float, strength: float) -> dict:
 
 def costs(task: Task, methods: list[str]) -> dict[str, float]:
     """What computing a step's gradients takes in CPU time over plain SGD, the median of turns."""
-    seeds = TESTING
+    seeds = TESTING[:8]
     torch.manual_seed(0)
     net, generator = Stacked([task.network() for _ in seeds]), torch.Generator().manual_seed(0)
     x, y = (z[:, : task.batch] for z in parts(task, seeds, 0))
@@ -173,12 +173,15 @@ def complete(name: str, *, quick: bool) -> None:
     task, path = TASKS[name](), TABLES / f"{name}.json"
     if quick:
         task = dataclasses.replace(task, steps=task.steps // 20, rates=task.rates[1:2], limit=math.inf)
-    kept = json.loads(path.read_text("utf-8")) if path.exists() and not quick else {}
-    settings = {"tuning seeds": TUNING, "test seeds": TESTING}
-    settings |= {k: getattr(task, k) for k in ("train", "choose", "test", "steps", "batch", "limit")}
-    if any(kept.get(k) != value for k, value in settings.items()):
-        kept = {}  # rows of other settings are no rows of this table
-    table = {"methods": {}} | kept | {"command": f"python -m benchmarks.methods {name}"} | settings
+    table = json.loads(path.read_text("utf-8")) if path.exists() and not quick else {"methods": {}}
+    tuning, testing = {"tuning seeds": TUNING}, {"test seeds": TESTING, "test": task.test}
+    tuning |= {k: getattr(task, k) for k in ("train", "choose", "steps", "batch", "limit")}
+    if any(table.get(k) != value for k, value in tuning.items()):
+        table = {"methods": {}}  # rows of other settings are no rows of this table
+    if any(table.get(k) != value for k, value in testing.items()):
+        for one in table["methods"].values():
+            del one["chosen"]
+    table |= {"command": f"python -m benchmarks.methods {name}"} | tuning | testing
     made_by = {"commit": commit(ROOT), "torch": torch.__version__}
 
     def write() -> None:
@@ -187,13 +190,15 @@ def complete(name: str, *, quick: bool) -> None:
 
     methods = [m for m in METHODS if m == "plain" or m in task.strengths]
     for method in methods:
-        if method in table["methods"]:
+        one = table["methods"].setdefault(method, {})
+        if "chosen" in one:
             continue
         began = time.process_time()
-        one = table["methods"][method] = made_by | {"grid": tune(task, method, [])}
+        if "grid" not in one:
+            one |= made_by | {"grid": tune(task, method, [])}
         chosen = best(one["grid"], task.limit)
-        one["chosen"] = chosen and tested(task, method, chosen["lr"], chosen["strength"])
-        one["cpu seconds in all"] = round(time.process_time() - began, 1)
+        one["chosen"] = chosen and tested(task, method, chosen["lr"], chosen["strength"]) | made_by
+        one["cpu seconds in all"] = round(one.get("cpu seconds in all", 0) + time.process_time() - began, 1)
         write()
         print(f"{name}, {method}: {_told(one)}", flush=True)
     if table.get("cost", {}).keys() != set(methods):
