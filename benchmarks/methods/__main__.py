@@ -180,7 +180,7 @@ def complete(name: str, *, quick: bool) -> None:
         table = {"methods": {}}  # rows of other settings are no rows of this table
     if any(table.get(k) != value for k, value in testing.items()):
         for one in table["methods"].values():
-            del one["chosen"]
+            one.pop("chosen", None)
     table |= {"command": f"python -m benchmarks.methods {name}"} | tuning | testing
     made_by = {"commit": commit(ROOT), "torch": torch.__version__}
 
@@ -208,9 +208,10 @@ def complete(name: str, *, quick: bool) -> None:
 
 
 def commit(root: Path) -> str:
-    """The commit of a repository, with "-dirty" behind it where a tracked file differs; the tables themselves do not count."""
+    """The commit of a repository, with "-dirty" behind it where the package or a benchmark differs, the tables left out."""
     git = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, check=True)
-    changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!labelnoise_utils/page/methods/*.json"])
+    code = ["benchmarks", "labelnoise_utils", ":!labelnoise_utils/page/methods/*.json"]
+    changed = git(["git", "status", "--porcelain", "--", *code])
     name = git(["git", "rev-parse", "--short=10", "HEAD"]).stdout.strip()
     return f"{name}-dirty" if changed.stdout else name
 
