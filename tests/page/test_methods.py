@@ -168,16 +168,17 @@ def test_a_changed_tree_is_marked(tmp_path):
     assert script.commit(tmp_path) == f"{name}-dirty"
 
 
-@pytest.mark.parametrize("method", ["plain", "label noise", "penalty on outputs"])
-def test_a_recorded_row_comes_out_again(method):
-    """To the last digit on the machine that recorded it; elsewhere rounding may turn an answer in some hundreds."""
-    recorded = RECORDED["digits"]["methods"][method]["chosen"]
-    found = script.tested(TASKS["digits"](), method, recorded["lr"], recorded["strength"])
-    assert np.abs(np.subtract(found["test"], recorded["test"])).mean() < 0.2
-    for what in ("train before", "train after"):
-        np.testing.assert_allclose(found[what], recorded[what], atol=0.5)
-    for what in ("reg before", "reg after", "loss before"):
-        np.testing.assert_allclose(np.mean(found[what]), np.mean(recorded[what]), rtol=0.05)
+@pytest.mark.parametrize(("method", "runs"), [("plain", 4), ("SAM", 4), ("penalty on outputs", 24)])
+def test_a_recorded_row_comes_out_again(method, runs):
+    """Up to rounding, which may turn an answer in some hundreds. What draws its noise draws it for all seeds at once."""
+    task, recorded = TASKS["digits"](), RECORDED["digits"]["methods"][method]["chosen"]
+    seeds = RECORDED["digits"]["test seeds"][:runs]
+    net = train(task, method, seeds, [recorded["lr"]] * runs, [recorded["strength"]] * runs)
+    held = (z[: task.test].expand(runs, *z[: task.test].shape) for z in (task.x, task.y))
+    assert np.abs(np.subtract(script.errors(net, *held), recorded["test"][:runs])).mean() < 0.2
+    inputs, _ = script.parts(task, seeds[:2], 0)
+    found = [ln.implicit_regularizer(*of).item() for of in zip(net.models(), inputs[:, : script.PROBE], strict=False)]
+    np.testing.assert_allclose(found, recorded["reg after"][:2], rtol=0.05)
 
 
 @pytest.mark.parametrize("name", RECORDED)
