@@ -4,10 +4,12 @@
 
 Each method's learning rate and strength are chosen on validation, over a grid that grows until the neighbours of the
 choice have been tried, and then tested on fresh seeds. The table is written after each method, and a run that was stopped
-goes on where it was. With names of data sets, only these. ``--quick``: with a twentieth of the steps, and nothing is written.
+goes on where it was: what was computed with the same settings is kept, with its own commit; with other test seeds only the
+grids are. With names of data sets, only these. ``--quick``: with a twentieth of the steps, and nothing is written.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -25,8 +27,9 @@ from .stacked import Stacked
 from .tasks import TASKS, Task
 from .training import METHODS, gradients_of, losses, train
 
+ROOT = Path(__file__).parents[2]
 TABLES = Path(ln.__file__).parent / "page" / "methods"
-TUNING, TESTING = list(range(100, 106)), list(range(8))
+TUNING, TESTING = list(range(100, 106)), list(range(24))
 SIDE_BY_SIDE = 12
 PROBE = 200  # examples on which reg and the trace are measured
 ROUNDS = 3  # how often a grid may grow
@@ -145,7 +148,7 @@ def tested(task: Task, method: str, rate: float, strength: float) -> dict:
 
 def costs(task: Task, methods: list[str]) -> dict[str, float]:
     """What computing a step's gradients takes in CPU time over plain SGD, the median of turns."""
-    seeds = TESTING
+    seeds = TESTING[:8]
     torch.manual_seed(0)
     net, generator = Stacked([task.network() for _ in seeds]), torch.Generator().manual_seed(0)
     x, y = (z[:, : task.batch] for z in parts(task, seeds, 0))
@@ -171,9 +174,15 @@ def complete(name: str, *, quick: bool) -> None:
     if quick:
         task = dataclasses.replace(task, steps=task.steps // 20, rates=task.rates[1:2], limit=math.inf)
     table = json.loads(path.read_text("utf-8")) if path.exists() and not quick else {"methods": {}}
-    table |= {"command": f"python -m benchmarks.methods {name}", "commit": _commit(), "torch": torch.__version__}
-    table |= {"tuning seeds": TUNING, "test seeds": TESTING}
-    table |= {k: getattr(task, k) for k in ("train", "choose", "test", "steps", "batch", "limit")}
+    tuning, testing = {"tuning seeds": TUNING}, {"test seeds": TESTING, "test": task.test}
+    tuning |= {k: getattr(task, k) for k in ("train", "choose", "steps", "batch", "limit")}
+    if any(table.get(k) != value for k, value in tuning.items()):
+        table = {"methods": {}}  # rows of other settings are no rows of this table
+    if any(table.get(k) != value for k, value in testing.items()):
+        for one in table["methods"].values():
+            one.pop("chosen", None)
+    table |= {"command": f"python -m benchmarks.methods {name}"} | tuning | testing
+    made_by = {"commit": commit(ROOT), "torch": torch.__version__}
 
     def write() -> None:
         if not quick:
@@ -181,24 +190,30 @@ def complete(name: str, *, quick: bool) -> None:
 
     methods = [m for m in METHODS if m == "plain" or m in task.strengths]
     for method in methods:
-        one = table["methods"].setdefault(method, {"grid": []})
+        one = table["methods"].setdefault(method, {})
         if "chosen" in one:
             continue
         began = time.process_time()
-        one["grid"] = tune(task, method, one["grid"])
+        if "grid" not in one:
+            one |= made_by | {"grid": tune(task, method, [])}
         chosen = best(one["grid"], task.limit)
-        one["chosen"] = chosen and tested(task, method, chosen["lr"], chosen["strength"])
-        one["cpu seconds in all"] = round(time.process_time() - began, 1)
+        one["chosen"] = chosen and tested(task, method, chosen["lr"], chosen["strength"]) | made_by
+        one["cpu seconds in all"] = round(one.get("cpu seconds in all", 0) + time.process_time() - began, 1)
         write()
         print(f"{name}, {method}: {_told(one)}", flush=True)
-    if "cost" not in table:
+    if table.get("cost", {}).keys() != set(methods):
         table["cost"] = costs(task, methods)
         write()
     print(f"{name}: cost of a step {table['cost']}", flush=True)
 
 
-def _commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+def commit(root: Path) -> str:
+    """The commit of a repository, with "-dirty" behind it where the package or a benchmark differs, the tables left out."""
+    git = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, check=True)
+    code = ["benchmarks", "labelnoise_utils", ":!labelnoise_utils/page/methods/*.json"]
+    changed = git(["git", "status", "--porcelain", "--", *code])
+    name = git(["git", "rev-parse", "--short=10", "HEAD"]).stdout.strip()
+    return f"{name}-dirty" if changed.stdout else name
 
 
 def _told(one: dict) -> str:

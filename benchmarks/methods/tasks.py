@@ -77,6 +77,7 @@ def _mnist1d() -> Task:
         "penalty on outputs": (3e-4, 1e-3, 3e-3),
         "penalty, cross-entropy": (1e-3, 1e-2, 1e-1),
         "SAM": (0.03, 0.1, 0.3),
+        "clipping": (0.3, 1.0, 3.0),
     }
     rates = (0.1, 0.2, 0.4)
     return Task(torch.from_numpy(x), torch.from_numpy(y), 1000, 500, 2000, cnn, 1500, 50, rates, strengths, 0.2)
@@ -111,7 +112,7 @@ def _diabetes() -> Task:
         "SAM": (0.03, 0.1, 0.3),
     }
     x, y = (torch.from_numpy(z.astype(np.float32)) for z in (x, y))
-    return Task(x, y, 122, 240, 80, lambda: mlp(10, 1), 4000, 20, (0.01, 0.02, 0.04), strengths, 0.02)
+    return Task(x, y, 122, 240, 80, lambda: mlp(10, 1), 12000, 20, (0.01, 0.02, 0.04), strengths, 0.002)
 
 
 TASKS = {"mnist1d": _mnist1d, "digits": _digits, "diabetes": _diabetes}

@@ -22,6 +22,7 @@ METHODS = (
     "penalty on outputs",
     "penalty, cross-entropy",
     "SAM",
+    "clipping",
 )
 
 
@@ -87,8 +88,11 @@ def gradients_of(
     gradients = torch.autograd.grad(loss.sum(), parameters)
     if method == "weight decay":
         return [g + _each(strength, p) * p.detach() for g, p in zip(gradients, parameters, strict=True)]
+    if method == "clipping":
+        shorter = (strength / _norms(gradients)).clamp(max=1)
+        return [_each(shorter, g) * g for g in gradients]
     if method == "SAM":
-        norm = sum(g.square().flatten(1).sum(dim=1) for g in gradients).sqrt()
+        norm = _norms(gradients)
         moves = [_each(strength / (norm + 1e-12), g) * g for g in gradients]
         with torch.no_grad():
             for p, move in zip(parameters, moves, strict=True):
@@ -98,6 +102,11 @@ def gradients_of(
             for p, move in zip(parameters, moves, strict=True):
                 p -= move
     return gradients
+
+
+def _norms(gradients: list[torch.Tensor]) -> torch.Tensor:
+    """Of each run's gradient, (R,)."""
+    return sum(g.square().flatten(1).sum(dim=1) for g in gradients).sqrt()
 
 
 def _each(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import subprocess
 import sys
 
 import numpy as np
@@ -67,11 +69,11 @@ class TestSideBySide:
             along = np.array([float(a) for a in added])
             assert abs(along.mean() - float(exact @ exact)) < 5 * along.std(ddof=1) / len(along) ** 0.5
 
-    def test_sam_and_weight_decay_by_hand(self, network, shape):
+    def test_sam_weight_decay_and_clipping_by_hand(self, network, shape):
         models = [double(network, seed) for seed in range(3)]
         x, y = self.batch(shape)
         strength = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
-        for method in ("SAM", "weight decay"):
+        for method in ("SAM", "weight decay", "clipping"):
             found = gradients_of(method, Stacked(models), x, y, strength, torch.Generator())
             for r, model in enumerate(models):
                 expected = by_hand(method, model, x[r], y[r], strength[r])
@@ -89,6 +91,8 @@ def by_hand(method, model, x, y, strength):
     if method == "weight decay":
         return [g + strength * p.detach() for g, p in zip(gradients, parameters, strict=True)]
     norm = torch.cat([g.flatten() for g in gradients]).norm()
+    if method == "clipping":
+        return [g * min(1, strength / norm) for g in gradients]
     moved = {name: p + strength * g / norm for (name, p), g in zip(model.named_parameters(), gradients, strict=True)}
     loss = nn.functional.cross_entropy(torch.func.functional_call(model, moved, (x,)), y)
     return torch.autograd.grad(loss, parameters)
@@ -102,23 +106,79 @@ def test_a_run_does_not_depend_on_its_neighbours():
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["digits", "diabetes"])
-def test_the_table_is_what_the_script_would_write(name, tmp_path, monkeypatch):
-    """Keys and settings, by runs of no length; the second call finds everything done."""
+def written_by(name, path, monkeypatch, **changes):
+    """The table after a call of the script with runs of no length, and other settings."""
     short = dataclasses.replace(TASKS[name](), limit=np.inf)
     short = dataclasses.replace(short, steps=6, strengths={m: s[:1] for m, s in short.strengths.items()}, rates=short.rates[:1])
+    seeds = changes.pop("TESTING", [0, 1])
+    short = dataclasses.replace(short, **changes)
     monkeypatch.setattr(script, "TASKS", {name: lambda: short})
-    for what, value in (("TABLES", tmp_path), ("ROUNDS", 0), ("TURNS", 1), ("PROBE", 5)):
+    for what, value in (("TABLES", path), ("ROUNDS", 0), ("TURNS", 1), ("PROBE", 5), ("TESTING", seeds)):
         monkeypatch.setattr(script, what, value)
     script.complete(name, quick=False)
-    written = (tmp_path / f"{name}.json").read_text("utf-8")
-    script.complete(name, quick=False)
-    assert (tmp_path / f"{name}.json").read_text("utf-8") == written
-    table, recorded = json.loads(written), RECORDED[name]
+    return json.loads((path / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", ["digits", "diabetes"])
+def test_the_table_is_what_the_script_would_write(name, tmp_path, monkeypatch):
+    """Keys and settings; the second call finds everything done."""
+    table = written_by(name, tmp_path, monkeypatch)
+    monkeypatch.setattr(script, "commit", lambda root: "another")
+    assert written_by(name, tmp_path, monkeypatch) == table
+    recorded = RECORDED[name]
     assert table.keys() == recorded.keys() and table["methods"].keys() == recorded["methods"].keys()
     for method, one in recorded["methods"].items():
         assert one.keys() == table["methods"][method].keys()
         assert one["chosen"].keys() == table["methods"][method]["chosen"].keys()
+
+
+def test_rows_of_other_settings_are_computed_again(tmp_path, monkeypatch):
+    """Other steps: all of it. Other test seeds: what they found, and the grids stay, with the commit that made them."""
+    commits = iter(["first", "second", "third"])
+    monkeypatch.setattr(script, "commit", lambda root: next(commits))
+    first = written_by("digits", tmp_path, monkeypatch)
+    second = written_by("digits", tmp_path, monkeypatch, TESTING=[0, 1, 2])
+    third = written_by("digits", tmp_path, monkeypatch, TESTING=[0, 1, 2], steps=4)
+    for method, one in first["methods"].items():
+        then, last = second["methods"][method], third["methods"][method]
+        assert [one["commit"], then["commit"], last["commit"]] == ["first", "first", "third"]
+        assert [of["chosen"]["commit"] for of in (one, then, last)] == ["first", "second", "third"]
+        assert then["grid"] == one["grid"]
+        assert [len(of["chosen"]["test"]) for of in (one, then, last)] == [2, 3, 3]
+    assert [table["steps"] for table in (first, second, third)] == [6, 6, 4]
+
+
+def test_a_changed_tree_is_marked(tmp_path):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    table = tmp_path / "labelnoise_utils" / "page" / "methods" / "digits.json"
+    code = tmp_path / "benchmarks" / "a.py"
+    for file in (table, code):
+        file.parent.mkdir(parents=True)
+        file.write_text("1", "utf-8")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    table.write_text("2", "utf-8")
+    name = script.commit(tmp_path)
+    assert re.fullmatch("[0-9a-f]{10}", name)
+    code.write_text("2", "utf-8")
+    assert script.commit(tmp_path) == f"{name}-dirty"
+
+
+@pytest.mark.parametrize(("method", "runs"), [("plain", 4), ("SAM", 4), ("penalty on outputs", 24)])
+def test_a_recorded_row_comes_out_again(method, runs):
+    """Up to rounding, which may turn an answer in some hundreds. What draws its noise draws it for all seeds at once."""
+    task, recorded = TASKS["digits"](), RECORDED["digits"]["methods"][method]["chosen"]
+    seeds = RECORDED["digits"]["test seeds"][:runs]
+    net = train(task, method, seeds, [recorded["lr"]] * runs, [recorded["strength"]] * runs)
+    held = (z[: task.test].expand(runs, *z[: task.test].shape) for z in (task.x, task.y))
+    assert np.abs(np.subtract(script.errors(net, *held), recorded["test"][:runs])).mean() < 0.2
+    inputs, _ = script.parts(task, seeds[:2], 0)
+    found = [ln.implicit_regularizer(*of).item() for of in zip(net.models(), inputs[:, : script.PROBE], strict=False)]
+    np.testing.assert_allclose(found, recorded["reg after"][:2], rtol=0.05)
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -128,6 +188,8 @@ def test_a_recorded_choice_is_the_best_of_its_grid_and_its_neighbours_were_tried
         getattr(task, k) for k in ("train", "choose", "test", "steps", "batch", "limit")
     ]
     assert set(table["methods"]) == {"plain", *task.strengths} <= set(METHODS)
+    for row in (row for one in table["methods"].values() for row in (one, one["chosen"])):
+        assert re.fullmatch("[0-9a-f]{10}", row["commit"]), "recorded from a tree with changes"
     for method, one in table["methods"].items():
         chosen = one["chosen"]
         row = script.best(one["grid"], task.limit)
