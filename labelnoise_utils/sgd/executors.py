@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import platform
 import signal
 import tempfile
 import threading
@@ -142,17 +143,21 @@ def run_elsewhere(
                 future.cancel()
 
 
-def folder_of(path: str | os.PathLike) -> tuple[int, int] | None:
-    """What tells the folder of a file from others of its name on other machines; None if there is none."""
+def folder_of(path: str | os.PathLike) -> tuple[str, int, int] | None:
+    """What tells the folder of a file from others of its name, on this machine and others; None if there is none."""
     try:
         found = os.stat(os.path.dirname(path))
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    try:
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:  # not Linux
+        machine = platform.node()
+    return machine, found.st_dev, found.st_ino
 
 
 def run_bundle(
-    package: bytes, stop_path: str, folder: tuple[int, int] | None = None, number: int = 0
+    package: bytes, stop_path: str, folder: tuple[str, int, int] | None = None, number: int = 0
 ) -> list[Run | tuple[bytes, str, np.ndarray] | None]:
     """Run some jobs one after the other; called by an executor, wherever that is.
 

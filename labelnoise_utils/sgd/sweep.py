@@ -166,7 +166,7 @@ def train_many(
     runs = [results[number] for number in range(len(prepared))]
     early = sum(isinstance(run, Run) and run.interrupted for run in runs)
     if early:
-        warnings.warn(f"interrupted: {early} of {len(runs)} runs ended early; what they did so far is returned", stacklevel=2)
+        warnings.warn(f"interrupted: {early} of {len(runs)} runs ended early; what came back of them is returned", stacklevel=2)
     return runs
 
 

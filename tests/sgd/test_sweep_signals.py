@@ -157,7 +157,8 @@ def test_stop_that_comes_before_the_task_is_seen_where_its_folder_is(tmp_path):
     assert executors.run_bundle(package, str(gone), executors.folder_of(gone)) == [None]
     assert executors.folder_of(tmp_path / "none" / "gone") is None
     short = packing.pack([ln.sgd.job.prepare(**job())])
-    (run,) = executors.run_bundle(short, str(gone), (0, 0))  # of another machine
+    machine, *numbers = executors.folder_of(gone)
+    (run,) = executors.run_bundle(short, str(gone), (f"not {machine}", *numbers))
     assert run.steps == 20
 
 
